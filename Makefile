@@ -1,0 +1,46 @@
+# make demo | test | check | mlflow | lock | docs | clean
+VENV ?= .venv
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+PYTHON ?= $(firstword $(foreach p,python3.12 python3.11 python3.13 python3,$(shell command -v $(p) >/dev/null && $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: demo test check mlflow lock docs clean
+
+demo: $(INSTALLED)
+	snakemake --cores $(CORES) --configfile demo/config.yaml --keep-going --rerun-incomplete --quiet rules progress
+	snakemake --cores 1 --configfile demo/config.yaml --report results/report/report.html --quiet all
+	@echo "The report is at $(abspath results/report/report.html)  -  browse the runs with: make mlflow"
+
+test: $(INSTALLED)
+	pytest -n $(CORES)
+
+check: $(INSTALLED)
+	ruff format --check .
+	ruff check .
+	snakefmt --check workflow rules demo
+	snakemake --lint
+	mypy
+	python envs/generate.py --check
+	tvts docs --check
+
+mlflow: $(INSTALLED)
+	mlflow ui --backend-store-uri sqlite:///results/mlflow.db
+
+lock: $(INSTALLED)
+	python envs/generate.py --freeze
+
+docs: $(INSTALLED)
+	python envs/generate.py
+	tvts docs
+
+clean:
+	rm -rf results .snakemake
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: Python >= 3.11 not found; install it or give one: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
