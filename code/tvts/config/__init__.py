@@ -2,7 +2,15 @@
 every cluster job parses the config anew."""
 
 from tvts.config.errors import UserError
-from tvts.config.resolve import Experiment, deep_merge, fingerprint, frozen_run, read_settings, read_yaml, validate
+from tvts.config.resolve import (
+    Experiment,
+    deep_merge,
+    fingerprint,
+    frozen_run,
+    read_settings,
+    read_yaml,
+    validate,
+)
 from tvts.config.schema import (
     Benchmark,
     Config,

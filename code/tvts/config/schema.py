@@ -14,15 +14,15 @@ Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 
 
-
-
 def _blocks(value: Any) -> Any:
     if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
     raise ValueError("should be a number of blocks (0 = end-to-end) or 'all'")
 
 
-FrozenBlocks = Annotated[int | Literal["all"], PlainValidator(_blocks, json_schema_input_type=int | Literal["all"])]
+FrozenBlocks = Annotated[
+    int | Literal["all"], PlainValidator(_blocks, json_schema_input_type=int | Literal["all"])
+]
 
 
 class Section(BaseModel):
@@ -209,8 +209,10 @@ class Data(Section):
     """Loader processes per trainer process."""
     cache_gb: Annotated[float, Field(ge=0)] = 0.0
     """Memory for decoded clips, per trainer process; for small corpora that are read many times."""
-    crop_scale: Share = 1.0
-    """Smallest share of the frame's side that the random crop keeps; the official crop is 224 of 268 = 0.836."""
+    crop: Rate = 0.836
+    """Side of the square random crop as a share of the frame's shorter side (official: 224 of 268)."""
+    pixels: Literal["official", "clip"] = "official"
+    """Statistics that normalise frames: `official` = ImageNet's, `clip` = CLIP's."""
     max_corrupt_share: Share = 0.01
     """Training stops when more samples than this cannot be read."""
 
@@ -256,8 +258,6 @@ class Train(Section):
     compile: bool = True
     """Compile each block (GPU)."""
     activation_checkpointing: bool = False
-    accumulate: Count = 1
-    """Micro-batches per step."""
     checkpoint_minutes: Positive = 15.0
     keep_checkpoints: Count = 2
     validate_every: Count | None = None
@@ -328,7 +328,9 @@ class Ablation(Section):
     @model_validator(mode="after")
     def _axis_or_labels(self) -> "Ablation":
         if (self.axis is None) != isinstance(self.values, dict):
-            raise ValueError("give either axis and a list of values, or no axis and a mapping label -> overrides")
+            raise ValueError(
+                "give either axis and a list of values, or no axis and a mapping label -> overrides"
+            )
         return self
 
 
@@ -395,6 +397,16 @@ class Resources(Section):
     gpus: Annotated[int, Field(ge=0)] = 0
 
 
+class Jobs(Section):
+    """What a job of each rule asks for. Training asks by `launch` of its run."""
+
+    download: Resources = Resources(threads=2, mem_mb=4000, runtime=240)
+    transcribe: Resources = Resources(threads=4, mem_mb=16000, runtime=240)
+    dataset: Resources = Resources(mem_mb=4000)
+    embed: Resources = Resources(threads=4, mem_mb=16000, runtime=240)
+    score: Resources = Resources(mem_mb=8000)
+
+
 class Targets(Section):
     """What `snakemake` without a target builds."""
 
@@ -415,8 +427,7 @@ class Config(Section):
     evaluation: Evaluation = Evaluation()
     media: Media = Media()
     tracking: Tracking = Tracking()
-    resources: dict[str, Resources] = {}
-    """Per rule: `download`, `transcribe`, `dataset`, `embed`, `score`."""
+    resources: Jobs = Jobs()
     targets: Targets
     extra_rules: list[str] = []
     """Rule files included after the project's own, relative to the repository."""

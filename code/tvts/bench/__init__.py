@@ -1,0 +1,1 @@
+"""Benchmarks: measured on request (`tvts bench ...`), never asserted in a test."""

@@ -1,0 +1,265 @@
+"""`tvts <stage>`: one thin command per stage. Every rule of the workflow calls one; each works without Snakemake too."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tvts.config import UserError
+
+app = typer.Typer(
+    name="tvts",
+    help="TVTSv2: from a list of narrated videos to a frozen video-text encoder.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Settings = Annotated[str, typer.Option(help="Section of config.yaml as JSON, or @file.")]
+Output = Annotated[Path, typer.Option(help="File to write.")]
+Reader = Annotated[Literal["pyav", "decord"], typer.Option(help="Video reader.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU cores to use.")]
+RunConfig = Annotated[Path, typer.Argument(help="results/runs/RUN/config.json")]
+
+
+@app.command()
+def plan(settings: Settings, output: Output) -> None:
+    """Check a list of videos and fix the shard of each."""
+    from tvts.corpus.plan import plan as make_plan
+
+    from tvts.config import Corpus, read_settings
+
+    make_plan(read_settings(Corpus, settings), output)
+
+
+@app.command()
+def download(
+    plan: Annotated[Path, typer.Option(help="plan.parquet of the corpus.")],
+    shard: Annotated[int, typer.Option(min=0, help="Shard number.")],
+    settings: Settings,
+    tar: Output,
+    index: Output,
+) -> None:
+    """Fetch, cut, transcode and verify one shard of videos."""
+    from tvts.corpus.fetch import fetch_shard
+
+    from tvts.config import Corpus, read_settings
+
+    corpus = read_settings(Corpus, settings)
+    fetch_shard(plan, shard, corpus.source, corpus.fetch, corpus.seed, tar, index)
+
+
+@app.command()
+def transcribe(
+    tar: Annotated[Path, typer.Option(help="Clips of the shard.")],
+    index: Annotated[Path, typer.Option(help="Their index.")],
+    settings: Settings,
+    output: Output,
+    threads: Threads = 1,
+) -> None:
+    """Turn the speech of one shard into words with times."""
+    from tvts.config import Transcribe, read_settings
+    from tvts.corpus.transcribe import transcribe_shard
+
+    transcribe_shard(tar, index, read_settings(Transcribe, settings), output, threads)
+
+
+@app.command()
+def dataset(
+    index: Annotated[Path, typer.Option(help="Index of the shard's clips.")],
+    settings: Settings,
+    output: Output,
+    transcripts: Annotated[Path | None, typer.Option(help="Its transcripts; none for captions.")] = None,
+) -> None:
+    """Clean the transcripts of one shard and find its usable windows."""
+    from tvts.corpus.dataset import build_shard
+
+    from tvts.config import Dataset, read_settings
+
+    build_shard(index, transcripts, read_settings(Dataset, settings), output)
+
+
+@app.command()
+def card(
+    plan: Annotated[Path, typer.Option(help="plan.parquet of the corpus.")],
+    clips: Annotated[Path, typer.Option(help="Folder of clip indexes.")],
+    shards: Annotated[Path, typer.Option(help="Folder of dataset shards.")],
+    settings: Settings,
+    output: Output,
+    transcripts: Annotated[Path | None, typer.Option(help="Folder of transcripts; none for captions.")] = None,
+) -> None:
+    """Sum a dataset up: what was lost where, and the hash of all that went in."""
+    from tvts.corpus.dataset import build_card
+
+    from tvts.config import Dataset, read_settings
+
+    build_card(
+        shards=sorted(shards.glob("*.parquet")),
+        indexes=sorted(clips.glob("*.parquet")),
+        transcripts=sorted(transcripts.glob("*.parquet")) if transcripts else [],
+        plan=plan,
+        settings=read_settings(Dataset, settings),
+        output=output,
+    )
+
+
+@app.command()
+def pretrain(
+    config: RunConfig,
+    dataset: Annotated[list[Path], typer.Option(help="Card of each dataset, in the order of the run's data.datasets.")],
+    folder: Annotated[Path, typer.Option(help="Folder of checkpoints and metrics.jsonl; kept between attempts.")],
+    model: Annotated[Path, typer.Option(help="Folder to write the model to.")],
+    card: Output,
+    reader: Reader = "pyav",
+    threads: Threads = 1,
+    minutes: Annotated[float | None, typer.Option(help="Save and stop before this time is over.")] = None,
+) -> None:
+    """Pre-train a run, or continue it. Exits 75 when it was stopped and can be continued by the same command."""
+    from tvts.train.stage import pretrain as train
+
+    train(config, dataset, folder, model, card, reader, threads, minutes)
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A released TVTSv2 checkpoint.")],
+    config: Annotated[Path, typer.Option(help="results/runs/RUN/config.json")],
+    output: Annotated[Path, typer.Option(help="Folder to write the model to.")],
+) -> None:
+    """Turn a released checkpoint of the official code into a model folder."""
+    from tvts.config.resolve import read_run
+    from tvts.model.convert import convert_checkpoint
+
+    run = read_run(config)
+    convert_checkpoint(
+        checkpoint, output, clip=run.model.clip, clip_style=run.model.style, mask_ratio=run.model.mask_ratio
+    )
+
+
+@app.command()
+def embed_benchmark(
+    config: RunConfig,
+    model: Annotated[Path, typer.Option(help="Model folder, or CLIP folder for baselines.")],
+    settings: Settings,
+    evaluation: Settings,
+    output: Output,
+    reader: Reader = "pyav",
+    threads: Threads = 1,
+) -> None:
+    """Embed the videos and texts of a benchmark with a frozen encoder."""
+    from tvts.evaluate.embed import embed
+
+    from tvts.config import Benchmark, Evaluation, read_settings
+    from tvts.config.resolve import read_run
+
+    run = read_run(config)
+    kind = "clip" if run.kind == "clip" else "tvts"
+    embed(
+        model,
+        kind,
+        read_settings(Benchmark, settings),
+        read_settings(Evaluation, evaluation),
+        frames=run.model.frames,
+        reader=reader,
+        output=output,
+        threads=threads,
+    )
+
+
+@app.command()
+def score(
+    embeddings: Annotated[Path, typer.Argument(help="results/embeddings/RUN/BENCHMARK.safetensors")],
+    protocol: Annotated[str, typer.Option(help="retrieval, recognition, linear_probe or multiple_choice")],
+    evaluation: Settings,
+    output: Output,
+    threads: Threads = 1,
+) -> None:
+    """Score embeddings under a protocol."""
+    from tvts.evaluate.score import score as score_embeddings
+
+    from tvts.config import Evaluation, read_settings
+
+    score_embeddings(embeddings, protocol, read_settings(Evaluation, evaluation), output)
+
+
+@app.command()
+def score_sorting(
+    config: RunConfig,
+    model: Annotated[Path, typer.Option(help="Model folder.")],
+    dataset: Annotated[Path, typer.Option(help="Card of the dataset whose held-out windows are sorted.")],
+    output: Output,
+    reader: Reader = "pyav",
+    threads: Threads = 1,
+) -> None:
+    """Put the shuffled transcripts of held-out windows in order."""
+    from tvts.evaluate.sorting import score_sorting as sort_windows
+
+    sort_windows(config, model, dataset, output, reader, threads)
+
+
+@app.command()
+def tables(
+    config: Annotated[Path, typer.Option(help="results/report/config.json")],
+    output: Annotated[Path, typer.Option(help="Folder to write the tables to.")],
+    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
+) -> None:
+    """Write the result tables from finished scores: ours beside the paper's."""
+    from tvts.report.tables import write_tables
+
+    from tvts.config import Experiment
+
+    write_tables(Experiment.load(config), results, output)
+
+
+@app.command()
+def figure(
+    kind: Annotated[Literal["ablation", "training", "funnel", "window"], typer.Argument(help="What to draw.")],
+    name: Annotated[str, typer.Argument(help="Ablation or dataset.")],
+    config: Annotated[Path, typer.Option(help="results/report/config.json")],
+    output: Annotated[Path, typer.Option(help="PNG to write; a PDF is written beside it.")],
+    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
+) -> None:
+    """Draw a figure from finished results."""
+    from tvts.config import Experiment
+    from tvts.report import figures
+
+    figures.draw(kind, name, Experiment.load(config), results, output)
+
+
+@app.command()
+def track(
+    config: Annotated[Path, typer.Option(help="results/report/config.json, or config.yaml")],
+    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
+    output: Annotated[Path | None, typer.Option(help="JSON to write with what the store holds.")] = None,
+) -> None:
+    """Import trainings, scores and figures into MLflow. Repeating it adds nothing twice."""
+    from tvts.tracking import track as import_results
+
+    from tvts.config import Experiment
+
+    import_results(Experiment.load(config), results)
+
+
+@app.command()
+def docs(
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail when a generated file is out of date.")
+    ] = False,
+) -> None:
+    """Generate the config reference (docs/config.md) and the JSON schema."""
+    from tvts.config.reference import write_reference
+
+    write_reference(Path(), check)
+
+
+def main() -> None:
+    """Run a command. What the user can put right is printed as plain lines; exit status 2, or 75 for work to be continued."""
+    try:
+        app()
+    except UserError as error:
+        print(f"tvts: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "status", 2))
+    except KeyboardInterrupt:
+        print("tvts: interrupted; finished work is kept, the same command continues", file=sys.stderr)
+        sys.exit(130)

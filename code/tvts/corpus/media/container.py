@@ -1,0 +1,68 @@
+"""Opening a media file safely: known containers and codecs, no network, no other files, bounded size; errors told by kind."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from tvts.corpus.status import Failure
+
+Source = Path | str | bytes | BinaryIO
+
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,ogg,h264,hevc,ivf,wav,mp3,aac,flac"
+"""Demuxers a file may be opened with: none that follows references to other files (playlists, concat, image sequences)."""
+VIDEO_CODECS = frozenset(
+    "av1 flv1 h261 h263 h264 hevc mjpeg mpeg1video mpeg2video mpeg4 msmpeg4v2 msmpeg4v3 theora vc1 vp6f vp8 vp9 wmv1 wmv2 wmv3".split()
+)
+MAX_PIXELS = 4096 * 4096
+"""Per frame; larger ones are refused before they are decoded."""
+
+
+@contextlib.contextmanager
+def opened(source: Source) -> Iterator[InputContainer]:
+    """Open `source` for reading. Everything FFmpeg finds wrong with it becomes a Failure."""
+    file: Any = io.BytesIO(source) if isinstance(source, bytes) else str(source) if isinstance(source, Path) else source
+    options = {"format_whitelist": FORMATS, "max_streams": "64", "enable_drefs": "0"}
+    if isinstance(file, str):
+        file, options["protocol_whitelist"] = f"file:{file}", "file"
+    try:
+        with av.open(file, options=options, metadata_errors="replace") as container:
+            yield container
+    except av.error.FileNotFoundError as error:
+        raise Failure("removed", "no such file") from error
+    except (av.error.MemoryError, MemoryError) as error:
+        raise Failure("skipped_rule", "decoding needs more memory than is allowed for one video") from error
+    except av.error.FFmpegError as error:
+        raise Failure("corrupt", _what_it_is(source) or f"cannot be decoded: {error.strerror}") from error
+
+
+def video_stream(container: InputContainer) -> VideoStream:
+    """The first real video stream (cover pictures do not count), one decoding thread. Raises Failure if there is none to decode."""
+    streams = [stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        raise Failure("corrupt", "no video stream")
+    stream = streams[0]
+    codec = stream.codec_context
+    if codec is None or codec.name not in VIDEO_CODECS and codec.codec.canonical_name not in VIDEO_CODECS:
+        raise Failure("unsupported_codec", f"video codec {codec.name if codec else 'unknown'} is not supported")
+    codec.thread_count = 1
+    codec.options = {"max_pixels": str(MAX_PIXELS)}
+    return stream
+
+
+def _what_it_is(source: Source) -> str | None:
+    """What a file that is not a video is instead, from its first bytes."""
+    head = source[:512] if isinstance(source, bytes) else Path(source).open("rb").read(512) if isinstance(source, Path | str) else b"?"
+    text = head.lstrip().lower()
+    if not head:
+        return "the file is empty"
+    if text.startswith(b"#extm3u"):
+        return "a playlist, not a video"
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "a web page, not a video"
+    return None

@@ -1,0 +1,113 @@
+"""What a media file holds, found without decoding it: size, rate, duration, audio; and whether its end is really there."""
+
+import contextlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from tvts.corpus.media.container import MAX_PIXELS, Source, opened, video_stream
+from tvts.corpus.status import Failure
+
+MAX_ASPECT = 8.0
+TAIL_SECONDS = 2.0
+TRUNCATED_SECONDS, TRUNCATED_SHARE = 1.0, 0.02
+"""A file that ends this much before its declared duration (the larger of both) is truncated."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A video file. Times in seconds; sizes in pixels as displayed (sample aspect ratio applied, rotation not)."""
+
+    format: str
+    codec: str
+    width: int
+    height: int
+    fps: float
+    """Average frame rate as declared; 0 when unknown."""
+    frames: int
+    """Declared number of frames; 0 when the container does not say."""
+    start: float
+    """Time of the first frame on the container's clock."""
+    duration: float
+    """From the first frame to the end of the last."""
+    audio: bool
+
+
+def probe(source: Source) -> Probe:
+    """Describe `source`. Raises Failure: `removed`, `corrupt` (not a video, no frames, truncated), `unsupported_codec`, `skipped_rule` (absurd size)."""
+    with opened(source) as container:
+        stream = video_stream(container)
+        width, height = display_size(stream)
+        audio = bool(container.streams.audio) and container.streams.audio[0].codec_context is not None
+        start = float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
+        return Probe(
+            format=container.format.name,
+            codec=stream.codec_context.codec.canonical_name,
+            width=width,
+            height=height,
+            fps=float(stream.average_rate or 0),
+            frames=stream.frames,
+            start=start,
+            duration=_verified_end(container, stream) - start,
+            audio=audio,
+        )
+
+
+def display_size(stream: VideoStream) -> tuple[int, int]:
+    """Width and height in square pixels. Raises Failure if they are missing or absurd."""
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if not width or not height:
+        raise Failure("corrupt", "the video stream has no picture size")
+    if width * height > MAX_PIXELS:
+        raise Failure("skipped_rule", f"{width}x{height} pixels; at most {MAX_PIXELS} are accepted")
+    ratio = float(stream.sample_aspect_ratio or 1) or 1.0
+    shown = width * ratio
+    if max(shown / height, height / shown) > MAX_ASPECT:
+        raise Failure("skipped_rule", f"{round(shown)}x{height} pixels; an aspect ratio up to {MAX_ASPECT:g} is accepted")
+    return max(1, round(shown)), height
+
+
+def _verified_end(container: InputContainer, stream: VideoStream) -> float:
+    """End of the last video frame, seconds. Reads the file's tail: an index at the front promises frames that a truncated file lacks."""
+    declared = container.duration / av.time_base if container.duration else None
+    begin = container.start_time / av.time_base if container.start_time else 0.0
+    ends = _last_ends(container, stream, begin + declared - TAIL_SECONDS if declared else None)
+    if declared and max(ends.values(), default=-math.inf) < begin + declared - max(TRUNCATED_SECONDS, TRUNCATED_SHARE * declared):
+        ends = _last_ends(container, stream, None)
+        have = max(ends.values(), default=begin) - begin
+        if have < declared - max(TRUNCATED_SECONDS, TRUNCATED_SHARE * declared):
+            raise Failure("corrupt", f"truncated: {have:.1f} of {declared:.1f} s are there")
+    if stream.index not in ends:
+        ends = _last_ends(container, stream, None)
+    if stream.index not in ends:
+        raise Failure("corrupt", "no video frames")
+    return ends[stream.index]
+
+
+def _last_ends(container: InputContainer, stream: VideoStream, start: float | None) -> dict[int, float]:
+    """Stream index -> end of its last packet, seconds, reading from the keyframe before `start` (None: from the beginning)."""
+    ends: dict[int, float] = {}
+    with contextlib.suppress(av.error.FFmpegError):
+        container.seek(0 if start is None else max(0, int(start * av.time_base)), backward=True)
+        for packet in container.demux(*_timed(container, stream)):
+            if packet.pts is not None and packet.time_base is not None:
+                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                ends[packet.stream.index] = max(ends.get(packet.stream.index, -math.inf), end)
+    return ends
+
+
+def _timed(container: InputContainer, stream: VideoStream) -> list[Stream]:
+    return [stream, *container.streams.audio[:1]]
+
+
+def exists(path: Path) -> None:
+    """Raise Failure unless `path` is a regular file with something in it."""
+    if not path.is_file():
+        raise Failure("removed", "no such file" if not path.exists() else "not a file")
+    if path.stat().st_size == 0:
+        raise Failure("corrupt", "the file is empty")

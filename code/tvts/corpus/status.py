@@ -1,0 +1,28 @@
+"""What can become of a video, and the exception that says so. Imports nothing: every worker process loads it first."""
+
+from typing import Literal, get_args
+
+Status = Literal[
+    "ok", "skipped_rule", "removed", "private", "age", "geo", "live", "too_long", "no_audio", "transient", "blocked",
+    "corrupt", "unsupported_codec", "timeout", "internal",
+]  # fmt: skip
+STATUSES: tuple[Status, ...] = get_args(Status)
+RETRYABLE: frozenset[Status] = frozenset({"transient", "blocked"})
+"""Failures that may pass: tried again within a job, and again when the job is continued. A timeout has spent the video's whole time."""
+
+
+class Failure(Exception):
+    """One video or clip cannot be used: `status` is the kind, `message` one line for people. Becomes a row, never fails a job."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(status, message)
+        self.status = status
+        self.message = one_line(message)
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.message}"
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """`text` without control characters and line breaks (it may come from a hostile file or server), at most `limit` characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:limit]

@@ -1,0 +1,193 @@
+"""Frozen features of a benchmark, computed once per model; every score is a cheap function of them."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tvts.config import Benchmark, Evaluation, UserError
+from tvts.evaluate.benchmarks import Item, Items, load
+from tvts.evaluate.encoders import Encoder, load_encoder, model_hash
+from tvts.evaluate.features import write_features
+from tvts.evaluate.pixels import Preset, Video, load_videos, to_batch
+
+PROGRESS_SECONDS = 5.0
+
+Log = Callable[[str], None]
+
+
+def embed(
+    model_dir: Path,
+    kind: Literal["tvts", "clip"],
+    benchmark: Benchmark,
+    evaluation: Evaluation,
+    frames: int,
+    reader: str,
+    output: Path,
+    log: Log = print,
+) -> None:
+    """Encode the videos and texts of `benchmark` with the model in `model_dir` and write them to `output` (docs/architecture.md).
+
+    Videos that are absent or unreadable are scored as one black frame and counted. Raises UserError when their share exceeds
+    `evaluation.max_missing_share`, and for wrong annotations or a wrong model folder.
+    """
+    device = pick_device(evaluation.device)
+    items = load(benchmark)
+    encoder = load_encoder(Path(model_dir), kind, frames, device)
+    preset = Preset(evaluation.pixels, encoder.image_size, frames, reader)
+    worker = _Worker(encoder, preset, evaluation, device, log)
+    with torch.inference_mode():
+        test = worker.videos(items.test, f"{output.stem} videos")
+        tensors = {"video": test.features, "video_row": test.row}
+        tensors |= _texts(items, benchmark, evaluation, worker)
+        about: dict[str, Any] = {"coverage": test.coverage()}
+        if "linear_probe" in benchmark.protocols:
+            train = worker.videos(items.train, f"{output.stem} training videos")
+            tensors |= _probe_training(items.train, train)
+            about["train_coverage"] = train.coverage()
+    _check_finite(tensors, model_dir)
+    about |= {
+        "ids": [item.id for item in items.test],
+        "tags": [dict(item.tags) for item in items.test],
+        "classes": items.classes,
+        "prompts": list(_prompts(items, evaluation)) if items.classes else [],
+        "kind": kind,
+        "model": model_hash(Path(model_dir)),
+        "pixels": preset.describe(),
+    }
+    write_features(output, tensors, about)
+
+
+def pick_device(wish: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device to run on; `auto` = the GPU if there is one. Raises UserError for cuda without a GPU."""
+    if wish == "cuda" and not torch.cuda.is_available():
+        raise UserError("evaluation.device: cuda was asked for, but PyTorch sees no GPU; use auto or cpu")
+    return torch.device("cuda" if wish != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+class _Encoded(NamedTuple):
+    """Features of the distinct videos of a list of items; `row[i]` is the one of item i."""
+
+    features: Tensor
+    row: Tensor
+    problems: list[str | None]
+
+    def coverage(self) -> dict[str, int]:
+        """Items by what their video gave: own frames (`used`), no file (`missing`), unreadable (`substituted`)."""
+        problems = [self.problems[row] for row in self.row.tolist()]
+        missing, unreadable = problems.count("missing"), problems.count("unreadable")
+        used = len(problems) - missing - unreadable
+        return {"items": len(problems), "used": used, "missing": missing, "substituted": unreadable}
+
+
+class _Worker:
+    """Runs one encoder over lists of videos and texts, in batches, telling how far it is."""
+
+    def __init__(self, encoder: Encoder, preset: Preset, evaluation: Evaluation, device: torch.device, log: Log) -> None:
+        self.encoder, self.preset, self.evaluation, self.device, self.log = encoder, preset, evaluation, device, log
+        self.threads = len(os.sched_getaffinity(0))
+
+    def videos(self, items: Sequence[Item], what: str) -> _Encoded:
+        """Encode the distinct videos of `items`. Raises UserError when too many give no frames."""
+        place = {path: row for row, path in enumerate(dict.fromkeys(item.video for item in items))}
+        batches: list[Tensor] = []
+        problems: list[str | None] = []
+        waiting: list[Video] = []
+        progress = _Progress(len(place), what, self.log)
+        for video in load_videos(list(place), self.preset, self.threads):
+            waiting.append(video)
+            problems.append(video.problem)
+            if len(waiting) == self.evaluation.batch_size or len(problems) == len(place):
+                batches.append(self.encoder.video(*to_batch(waiting, self.preset, self.device)).float().cpu())
+                waiting.clear()
+                progress.tell(len(problems), len(problems) - problems.count(None))
+        encoded = _Encoded(torch.cat(batches), torch.tensor([place[item.video] for item in items]), problems)
+        self._check_coverage(encoded.coverage(), items, encoded, what)
+        return encoded
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Features [N, E] of N texts; equal texts get identical features."""
+        place = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        distinct, size = list(place), 4 * self.evaluation.batch_size
+        parts = [self.encoder.text(distinct[at : at + size]).float().cpu() for at in range(0, len(distinct), size)]
+        return torch.cat(parts)[torch.tensor([place[text] for text in texts])]
+
+    def _check_coverage(self, coverage: dict[str, int], items: Sequence[Item], encoded: _Encoded, what: str) -> None:
+        lost = coverage["items"] - coverage["used"]
+        allowed = self.evaluation.max_missing_share
+        if lost > allowed * coverage["items"]:
+            first = next(item for item, row in zip(items, encoded.row, strict=True) if encoded.problems[int(row)])
+            raise UserError(
+                f"{what}: {coverage['missing']} of {coverage['items']} are missing and {coverage['substituted']} unreadable, "
+                f"the first is {first.video}; evaluation.max_missing_share allows {allowed:.0%}"
+            )
+
+
+class _Progress:
+    def __init__(self, total: int, what: str, log: Log) -> None:
+        self.total, self.what, self.log = total, what, log
+        self.began = self.told = time.monotonic()
+
+    def tell(self, done: int, lost: int) -> None:
+        """A line now and then, and at the end."""
+        now = time.monotonic()
+        if done < self.total and now - self.told < PROGRESS_SECONDS:
+            return
+        self.told = now
+        pace = done / max(now - self.began, 1e-9)
+        self.log(
+            f"{self.what} {done}/{self.total}  {pace:.1f} videos/s  {lost} without frames  "
+            f"{(self.total - done) / pace:.0f} s left"
+        )
+
+
+def _texts(items: Items, benchmark: Benchmark, evaluation: Evaluation, worker: _Worker) -> dict[str, Tensor]:
+    """Text tensors of the benchmark's protocols."""
+    tensors: dict[str, Tensor] = {}
+    if "retrieval" in benchmark.protocols:
+        tensors["text"] = worker.texts([str(item.text) for item in items.test])
+    if {"recognition", "linear_probe"} & set(benchmark.protocols):
+        tensors["label"] = torch.tensor([item.label for item in items.test])
+    if "recognition" in benchmark.protocols:
+        tensors["class_text"] = _class_texts(items.classes, _prompts(items, evaluation), worker)
+    if "multiple_choice" in benchmark.protocols:
+        tensors |= _options(items.test, worker)
+    return tensors
+
+
+def _prompts(items: Items, evaluation: Evaluation) -> tuple[str, ...]:
+    return items.prompts or (evaluation.prompt,)
+
+
+def _class_texts(classes: list[str], prompts: tuple[str, ...], worker: _Worker) -> Tensor:
+    """[C, E]: per class the normalised mean of the normalised features of its prompts (protocol 1.9)."""
+    texts = worker.texts([prompt.replace("{}", name) for name in classes for prompt in prompts])
+    return F.normalize(F.normalize(texts, dim=-1).unflatten(0, (len(classes), -1)).mean(1), dim=-1)
+
+
+def _options(items: list[Item], worker: _Worker) -> dict[str, Tensor]:
+    """Distinct option texts, encoded once, and each item's candidates as rows of them."""
+    place = {text: row for row, text in enumerate(dict.fromkeys(option for item in items for option in item.options))}
+    return {
+        "options": worker.texts(list(place)),
+        "candidates": torch.tensor([[place[option] for option in item.options] for item in items]),
+        "answer": torch.tensor([item.answer for item in items]),
+    }
+
+
+def _probe_training(items: Sequence[Item], encoded: _Encoded) -> dict[str, Tensor]:
+    """Training features and labels; videos without frames teach nothing and are left out."""
+    kept = [i for i, row in enumerate(encoded.row.tolist()) if encoded.problems[row] is None]
+    labels = torch.tensor([items[i].label for i in kept])
+    return {"train_video": encoded.features[encoded.row[kept]], "train_label": labels}
+
+
+def _check_finite(tensors: dict[str, Tensor], model_dir: Path) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(f"{model_dir}: its {name} features are not finite; the run has diverged, look at its metrics")

@@ -1,0 +1,95 @@
+"""Frozen encoders behind one small interface: TVTS, and the CLIP baseline that averages frame features."""
+
+import html
+from pathlib import Path
+from typing import Literal, Protocol
+
+import ftfy
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPModel, CLIPTokenizer
+
+from tvts.config import UserError
+from tvts.files import sha256_file, sha256_json
+from tvts.model import TVTSModel, TVTSProcessor, trim_text
+
+
+class Encoder(Protocol):
+    """What `embed` needs of a model. Features are not normalised."""
+
+    image_size: int
+    """Side of its square frames, pixels."""
+
+    def video(self, pixels: Tensor, real: Tensor) -> Tensor:
+        """Normalised pixels [B, T, 3, S, S], real frames [B, T] -> [B, E]."""
+
+    def text(self, texts: list[str]) -> Tensor:
+        """B texts -> [B, E]."""
+
+
+def load_encoder(folder: Path, kind: Literal["tvts", "clip"], frames: int, device: torch.device) -> Encoder:
+    """The model in a `save_pretrained` folder, for videos of `frames` frames. Raises UserError if the folder is not of that kind."""
+    try:
+        return TVTSEncoder(folder, frames, device) if kind == "tvts" else FrameMeanEncoder(folder, device)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: not a {kind} model folder with weights and tokenizer: {_first_line(error)}") from None
+
+
+class TVTSEncoder:
+    """The trained model: divided space-time attention over all slots, padded ones included (protocol 1.2), no mask."""
+
+    def __init__(self, folder: Path, frames: int, device: torch.device) -> None:
+        self.model = TVTSModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
+        self.processor = TVTSProcessor.from_pretrained(folder)
+        self.image_size = self.model.config.vision_config.image_size
+        if frames > self.model.config.num_frames:
+            raise ValueError(f"it takes up to {self.model.config.num_frames} frames, {frames} were asked for")
+
+    def video(self, pixels: Tensor, real: Tensor) -> Tensor:
+        """See Encoder."""
+        return self.model.get_video_features(pixels)
+
+    def text(self, texts: list[str]) -> Tensor:
+        """See Encoder."""
+        ids = self.processor(text=[clean_text(text) for text in texts])["input_ids"]
+        ids = trim_text(ids, self.model.config.text_config.eos_token_id)
+        return self.model.get_text_features(ids.to(self.model.device))
+
+
+class FrameMeanEncoder:
+    """CLIP without time: the mean of L2-normalised features of the real frames (CLIP4Clip's parameter-free `meanP`)."""
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        self.model = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
+        self.tokenizer = CLIPTokenizer.from_pretrained(folder)
+        self.image_size = self.model.config.vision_config.image_size
+        self.context = self.model.config.text_config.max_position_embeddings
+
+    def video(self, pixels: Tensor, real: Tensor) -> Tensor:
+        """See Encoder."""
+        features = self.model.get_image_features(pixels.flatten(0, 1)).pooler_output
+        frames = F.normalize(features, dim=-1).unflatten(0, pixels.shape[:2]) * real[:, :, None]
+        return frames.sum(1) / real.sum(1, keepdim=True)
+
+    def text(self, texts: list[str]) -> Tensor:
+        """See Encoder."""
+        tokens = self.tokenizer(
+            [clean_text(text) for text in texts],
+            padding=True, truncation=True, max_length=self.context, return_tensors="pt",
+        )  # fmt: skip
+        return self.model.get_text_features(tokens["input_ids"].to(self.model.device)).pooler_output
+
+
+def clean_text(text: str) -> str:
+    """CLIP's cleaning before its BPE: mojibake fixed, HTML entities unescaped twice (the tokenizer lower-cases and collapses blanks)."""
+    return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+
+
+def model_hash(folder: Path) -> str:
+    """Hash of a model folder's files, by name and content."""
+    return sha256_json({path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()})
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

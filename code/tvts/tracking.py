@@ -1,0 +1,178 @@
+"""MLflow: finished and running work under `results/` imported into a tracking store, by one local writer.
+
+The files are the truth; the store is a view of them. Importing again updates what is new and adds nothing twice, because a metric with
+the same key, step, time and value is the same row.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+
+from tvts.config import Experiment, fingerprint
+from tvts.files import read_json, sha256_file
+from tvts.layout import Layout
+from tvts.train.metrics import read_metrics
+
+BATCH = 1000
+
+
+class Store:
+    """One experiment of a tracking store."""
+
+    def __init__(self, experiment: Experiment, layout: Layout) -> None:
+        settings = experiment.config.tracking
+        root = layout.root.resolve()
+        root.mkdir(parents=True, exist_ok=True)
+        self.client = MlflowClient(settings.uri or f"sqlite:///{root}/mlflow.db")
+        found = self.client.get_experiment_by_name(settings.experiment)
+        artifacts = (root / "mlartifacts").as_uri()
+        self.experiment = (
+            found.experiment_id
+            if found
+            else self.client.create_experiment(settings.experiment, artifact_location=artifacts)
+        )
+        self.known = {run.data.tags["tvts.key"]: run for run in self._all() if "tvts.key" in run.data.tags}
+
+    def _all(self) -> Iterator[Run]:
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment], max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def run(self, key: str, name: str, tags: dict[str, Any], parent: str | None = None) -> str:
+        """Id of the run known under `key`, made if need be; its tags are set."""
+        tags = {"tvts.key": key, **{name: str(value) for name, value in tags.items() if value is not None}}
+        if parent:
+            tags["mlflow.parentRunId"] = parent
+        if key not in self.known:
+            self.known[key] = self.client.create_run(self.experiment, run_name=name, tags=tags)
+        else:
+            self.client.log_batch(self.known[key].info.run_id, tags=[RunTag(*pair) for pair in tags.items()])
+        return str(self.known[key].info.run_id)
+
+    def log(self, run_id: str, metrics: list[Metric], params: dict[str, Any], finished: bool) -> None:
+        """Add metrics and parameters, and close the run when its work is done."""
+        fresh = [Param(key, str(value)[:6000]) for key, value in params.items()]
+        self.client.log_batch(run_id, params=fresh[:100])
+        self.client.log_batch(run_id, params=fresh[100:])
+        for start in range(0, len(metrics), BATCH):
+            self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+        if finished:
+            self.client.set_terminated(run_id, "FINISHED", end_time=max((m.timestamp for m in metrics), default=None))
+
+    def add_files(self, run_id: str, files: list[Path], folder: str) -> None:
+        """Copy files into the run's artifacts."""
+        for path in files:
+            self.client.log_artifact(run_id, str(path), folder)
+
+
+def track(experiment: Experiment, results: Path) -> dict[str, Any]:
+    """Import every training, every score, the ablations as parents of their members, and the figures; returns what the store holds."""
+    layout = Layout(results)
+    store = Store(experiment, layout)
+    parents = {
+        name: store.run(
+            f"ablation/{name}", f"ablation {name}", {"tvts.kind": "ablation", "tvts.rule": f"ablation_{name}"}
+        )
+        for name in experiment.config.targets.ablations
+    }
+    for name in experiment.target_runs():
+        if not (layout.run(name) / "config.json").exists():
+            continue
+        parent = next((parents[ablation] for ablation in parents if name in experiment.ablation_runs(ablation)), None)
+        training = _import_training(experiment, layout, store, name, parent)
+        for subject, protocol in experiment.protocols(name):
+            path = layout.score(name, subject, protocol)
+            if path.exists():
+                _import_score(store, path, name, subject, protocol, training)
+    figures = sorted(layout.report.glob("figures/*.png"))
+    for name, run_id in parents.items():
+        store.add_files(run_id, [path for path in figures if path.stem == f"ablation_{name}"], "figures")
+        store.log(run_id, [], {}, finished=True)
+    report = store.run("report", "report", {"tvts.kind": "report", "tvts.rule": "report"})
+    store.add_files(report, figures, "figures")
+    store.add_files(report, sorted(layout.report.glob("tables/*")), "tables")
+    store.log(report, [], {}, finished=True)
+    return {"experiment": experiment.config.tracking.experiment, "runs": len(store.known)}
+
+
+def _import_training(experiment: Experiment, layout: Layout, store: Store, name: str, parent: str | None) -> str:
+    run = experiment.runs[name]
+    card_path = layout.run(name) / "card.json"
+    card = read_json(card_path) if card_path.exists() else {}
+    tags = {
+        "tvts.kind": "training" if run.kind == "tvts" else run.kind,
+        "tvts.rule": "pretrain" if run.kind == "tvts" else "embed",
+        "tvts.run": name,
+        "tvts.config_sha256": fingerprint(run),
+        "tvts.data_sha256": card.get("data_sha256"),
+        "tvts.code_sha256": card.get("code_sha256"),
+        "mlflow.source.git.commit": card.get("git_commit"),
+    }
+    run_id = store.run(f"run/{name}/{fingerprint(run)[:16]}", name, tags, parent)
+    records = read_metrics(layout.metrics(name)) if layout.metrics(name).exists() else []
+    metrics = [
+        Metric(key, float(value), int(1000 * record["time"]), record["step"])
+        for record in records
+        for key, value in record.items()
+        if key not in ("time", "step")
+    ]
+    store.log(
+        run_id,
+        metrics,
+        dict(_flat(run.model_dump(exclude={"launch": True}))),
+        finished=bool(card) or run.kind != "tvts",
+    )
+    return run_id
+
+
+def _import_score(store: Store, path: Path, name: str, subject: str, protocol: str, training: str) -> None:
+    score = read_json(path)
+    tags = {
+        "tvts.kind": "evaluation",
+        "tvts.rule": "score",
+        "tvts.run": name,
+        "tvts.benchmark": subject,
+        "tvts.protocol": protocol,
+    }
+    run_id = store.run(
+        f"score/{name}/{subject}.{protocol}/{sha256_file(path)[:16]}", f"{name} {subject} {protocol}", tags, training
+    )
+    timestamp = int(1000 * path.stat().st_mtime)
+    metrics = [
+        Metric(_metric_name(key), float(value), timestamp, 0)
+        for key, value in score["metrics"].items()
+        if value is not None
+    ]
+    params = {
+        "run": name,
+        "benchmark": subject,
+        "protocol": protocol,
+        **score.get("policy", {}),
+        **score.get("coverage", {}),
+    }
+    store.log(run_id, metrics, params, finished=True)
+
+
+def _metric_name(key: str) -> str:
+    """MLflow allows no '[', ']', '=' or '@' everywhere: `t2v_R@1[concepts=seen]` -> `t2v_R1/concepts/seen`."""
+    return key.replace("@", "").replace("[", "/").replace("=", "/").replace("]", "").replace(",", "/")
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", json.dumps(value) if isinstance(value, list) else value

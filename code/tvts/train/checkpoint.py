@@ -1,0 +1,83 @@
+"""Checkpoints of a run: atomic, verified on load, the last few kept, written by one trainer at a time."""
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tvts.config import UserError
+from tvts.files import atomic, read_json, write_json
+
+Log = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def writer_lock(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this trainer. Raises UserError when another one has it: two trainers would ruin each other's run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"{folder}: another trainer is writing here ({file.read().strip()}); stop it first"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def save(folder: Path, step: int, state: dict[str, Any], facts: dict[str, Any], keep: int) -> None:
+    """Write the checkpoint of `step`: the weights first, then the small JSON with their hash that makes them count."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getbuffer()
+    with atomic(folder / f"step-{step:08d}.pt") as temporary:
+        temporary.write_bytes(content)
+    write_json(
+        folder / f"step-{step:08d}.json",
+        facts | {"step": step, "sha256": hashlib.sha256(content).hexdigest()},
+    )
+    for path in sorted(folder.glob("step-*.json"))[:-keep]:
+        path.unlink()
+        path.with_suffix(".pt").unlink(missing_ok=True)
+
+
+def load_latest(
+    folder: Path, settings: dict[str, Any], log: Log
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The newest undamaged checkpoint as (state, facts), or None. A damaged one is named and passed over.
+
+    Raises UserError with the differing keys when a checkpoint was made with other `settings`.
+    """
+    for path in sorted(folder.glob("step-*.json"), reverse=True):
+        facts = read_json(path)
+        weights = path.with_suffix(".pt")
+        content = weights.read_bytes() if weights.exists() else b""
+        if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+            log(f"checkpoint {weights} is damaged (its hash differs); using the one before")
+            continue
+        if differing := list(_differing(facts["settings"], settings)):
+            raise UserError(
+                f"{folder}: its checkpoints were made with other settings ({'; '.join(differing)}); "
+                "remove the folder to train anew, or name the run differently"
+            )
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), facts
+    return None
+
+
+def _differing(before: Any, now: Any, path: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            yield from _differing(before.get(key), now.get(key), f"{path}.{key}".strip("."))
+    elif before != now:
+        yield f"{path}: {before!r} then, {now!r} now"

@@ -1,0 +1,254 @@
+"""Training samples from dataset shards. Every random choice is a function of (seed, pass over the data, clip key), so the content of
+batch n depends neither on loader workers, nor on restarts, nor (for one global batch size) on the number of processes."""
+
+import collections
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from tvts.config import UserError
+from tvts.config.schema import Dataset as DatasetSettings
+from tvts.config.schema import Run
+from tvts.corpus.media import read_all_frames, read_frames
+from tvts.corpus.shards import read_member
+from tvts.corpus.windows import segment_transcripts
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset on disk: its settings, its shards, and the folder of its corpus' clips."""
+
+    name: str
+    settings: DatasetSettings
+    shards: Sequence[Path]
+    clips: Path
+
+
+class Clips:
+    """Reads frames of clips from tars by offset. Keeps decoded clips in memory up to `cache_gb`."""
+
+    def __init__(self, folder: Path, reader: str, cache_gb: float = 0.0) -> None:
+        self.folder, self.reader = folder, reader
+        self.room = int(cache_gb * 1e9)
+        self.cache: collections.OrderedDict[str, np.ndarray] = collections.OrderedDict()
+
+    def frames(self, row: dict[str, Any], indices: Sequence[int]) -> np.ndarray:
+        """Frames `indices` of the clip in `row`: uint8 [T, H, W, 3]."""
+        if not self.room:
+            return read_frames(self._member(row), indices, self.reader, row["keyframes"])
+        if row["key"] not in self.cache:
+            decoded = read_all_frames(self._member(row))
+            self.room -= decoded.nbytes
+            while self.room < 0 and self.cache:
+                self.room += self.cache.popitem(last=False)[1].nbytes
+            self.cache[row["key"]] = decoded
+        self.cache.move_to_end(row["key"])
+        return self.cache[row["key"]][list(indices)]
+
+    def _member(self, row: dict[str, Any]) -> bytes:
+        return read_member(self.folder / f"{row['shard']:05d}.tar", row["offset"], row["size"])
+
+
+def generator(*identity: int | str) -> np.random.Generator:
+    """A random generator that is a pure function of `identity`."""
+    digest = hashlib.blake2b("/".join(map(str, identity)).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+
+def read_split(source: Source, split: str) -> pa.Table:
+    """Rows of a source that belong to `split`. Raises UserError when there are none."""
+    table = pa.concat_tables(pq.read_table(path, filters=[("split", "=", split)]) for path in source.shards)
+    if table.num_rows == 0:
+        raise UserError(
+            f"dataset {source.name}: no {split} clips in {len(source.shards)} shards; see its card.json for where they were lost"
+        )
+    return table
+
+
+class TrainingSet(Dataset[dict[str, Any]]):
+    """Samples of one source.
+
+    An item is addressed by (pass, row) and holds `frames` uint8 [T, 3, S, S], `transcripts` (K texts as shown), `positions` [K] (true position of
+    each shown transcript), `keep` [n] (patches kept in every frame) or None, and `key`.
+    """
+
+    def __init__(self, source: Source, run: Run, image_size: int, patches: int, reader: str) -> None:
+        self.source, self.run, self.image_size = source, run, image_size
+        self.table = read_split(source, "train")
+        assert run.data is not None
+        self.data = run.data
+        self.clips = Clips(source.clips, reader, run.data.cache_gb)
+        self.patches = patches
+        self.kept = int(patches * (1 - run.model.mask_ratio))
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def __getitem__(self, address: tuple[int, int]) -> dict[str, Any]:
+        turn, index = address
+        row = self.table.slice(index, 1).to_pylist()[0]
+        random = generator(self.run.seed, turn, row["key"])
+        start, seconds, transcripts = self._text(row, random)
+        order = random.permutation(len(transcripts))
+        times = start + (np.arange(self.run.model.frames) + random.random(self.run.model.frames)) * (
+            seconds / self.run.model.frames
+        )
+        frames = self.clips.frames(row, frame_numbers(times, row))
+        side = round(self.data.crop * min(frames.shape[1:3]))
+        top, left = (int(random.integers(0, extent - side + 1)) for extent in frames.shape[1:3])
+        keep = np.sort(random.permutation(self.patches)[: self.kept]) if self.run.model.mask_ratio else None
+        return {
+            "key": row["key"],
+            "frames": resize(frames[:, top : top + side, left : left + side], self.image_size),
+            "transcripts": [transcripts[position] for position in order],
+            "positions": torch.from_numpy(order),
+            "keep": None if keep is None else torch.from_numpy(keep),
+        }
+
+    def _text(self, row: dict[str, Any], random: np.random.Generator) -> tuple[float, float, list[str]]:
+        """Start and length in seconds of the span to show, and its texts in order of time."""
+        if self.source.settings.text == "caption":
+            return 0.0, row["duration"], [row["caption"]]
+        window = row["windows"][random.integers(len(row["windows"]))]
+        settings = self.source.settings
+        texts = segment_transcripts(row["words"], window["start"], window["length"], settings)
+        return window["start"], span_seconds(settings, window["length"]), texts
+
+
+def span_seconds(settings: DatasetSettings, length: float) -> float:
+    """Seconds from the start of a window's first segment to the end of its last."""
+    return settings.segments * length + (settings.segments - 1) * settings.gap_seconds
+
+
+def frame_numbers(times: np.ndarray, row: dict[str, Any]) -> list[int]:
+    """Frames shown at `times` (s)."""
+    return np.clip((times * row["fps"]).astype(int), 0, row["frames"] - 1).tolist()
+
+
+def resize(frames: np.ndarray, size: int) -> torch.Tensor:
+    """uint8 [T, H, W, 3] -> uint8 [T, 3, size, size], bilinear with antialiasing."""
+    tensor = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+    if tensor.shape[-2:] == (size, size):
+        return tensor.contiguous()
+    return F.interpolate(tensor, (size, size), mode="bilinear", antialias=True)
+
+
+class FixedWindows(Dataset[dict[str, Any]]):
+    """The stored validation windows of a source: same frames, same shuffling in every evaluation."""
+
+    def __init__(self, source: Source, frames: int, image_size: int, reader: str) -> None:
+        self.source, self.frames, self.image_size = source, frames, image_size
+        self.clips = Clips(source.clips, reader)
+        rows = read_split(source, "validation").to_pylist()
+        self.items = [(row, window) for row in rows for window in row["fixed"]]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row, window = self.items[index]
+        settings = self.source.settings
+        seconds = span_seconds(settings, window["length"])
+        times = window["start"] + (np.arange(self.frames) + 0.5) * (seconds / self.frames)
+        frames = self.clips.frames(row, frame_numbers(times, row))
+        side = min(frames.shape[1:3])
+        top, left = ((extent - side) // 2 for extent in frames.shape[1:3])
+        texts = segment_transcripts(row["words"], window["start"], window["length"], settings)
+        return {
+            "key": row["key"],
+            "start": window["start"],
+            "length": window["length"],
+            "frames": resize(frames[:, top : top + side, left : left + side], self.image_size),
+            "transcripts": [texts[position] for position in window["order"]],
+            "positions": torch.tensor(window["order"]),
+            "keep": None,
+        }
+
+
+class GlobalBatches(Sampler[list[tuple[int, int]]]):
+    """This process's part of each global batch, from optimiser step `first` on, as (pass, row) addresses.
+
+    Samples are numbered 0, 1, 2, ... over all passes; pass p visits the rows in a permutation that depends on (seed, p) alone.
+    """
+
+    def __init__(self, rows: int, batch: int, steps: range, seed: int, rank: int, world: int) -> None:
+        if batch % world:
+            raise UserError(
+                f"data.batch_size: {batch} clips cannot be shared by {world} processes; take a multiple of {world}"
+            )
+        self.rows, self.batch, self.steps, self.seed = rows, batch, steps, seed
+        self.mine = slice(rank * batch // world, (rank + 1) * batch // world)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in self.steps:
+            yield [
+                self._address(number)
+                for number in range(step * self.batch, (step + 1) * self.batch)[self.mine]
+            ]
+
+    def _address(self, number: int) -> tuple[int, int]:
+        turn, place = divmod(number, self.rows)
+        return turn, int(self._permutation(turn)[place])
+
+    def _permutation(self, turn: int) -> np.ndarray:
+        if getattr(self, "_turn", None) != turn:
+            self._turn, self._order = turn, generator(self.seed, "order", turn).permutation(self.rows)
+        return self._order
+
+
+class Collate:
+    """Samples -> batch: `frames` uint8 [B, T, 3, S, S], `input_ids` [B, K, L], `positions` [B, K], `keep` [B, n] or None, `keys`."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        texts = [text for sample in samples for text in sample["transcripts"]]
+        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=77, return_tensors="pt")
+        keep = [sample["keep"] for sample in samples]
+        return {
+            "keys": [sample["key"] for sample in samples],
+            "frames": torch.stack([sample["frames"] for sample in samples]),
+            "input_ids": tokens["input_ids"].view(len(samples), -1, tokens["input_ids"].shape[-1]),
+            "positions": torch.stack([sample["positions"] for sample in samples]),
+            "keep": None if keep[0] is None else torch.stack(keep),
+        }
+
+
+def loader(
+    dataset: Dataset[dict[str, Any]],
+    batches: Sampler[Any] | None,
+    collate: Collate,
+    workers: int,
+    batch: int = 32,
+) -> DataLoader[dict[str, Any]]:
+    """A loader over `batches`, or over the whole dataset in order."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        batch_size=1 if batches is not None else batch,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=False,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context="forkserver" if workers else None,
+    )
+
+
+def steps_per_pass(rows: int, batch: int) -> int:
+    """Optimiser steps that see every row about once."""
+    return max(1, math.ceil(rows / batch))

@@ -1,0 +1,90 @@
+"""The pretrain stage: from a frozen run config and dataset cards to a model folder and its card."""
+
+import contextlib
+import datetime
+import hashlib
+import subprocess
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import transformers
+
+from tvts.config import UserError
+from tvts.config.resolve import fingerprint, read_run
+from tvts.config.schema import Dataset
+from tvts.files import read_json, sha256_file, sha256_json
+from tvts.layout import Layout
+from tvts.train import checkpoint, distributed
+from tvts.train.data import Source
+from tvts.train.loop import Trainer
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def pretrain(
+    config: Path,
+    cards: list[Path],
+    folder: Path,
+    model: Path,
+    card: Path,
+    reader: str,
+    threads: int,
+    minutes: float | None,
+) -> None:
+    """Train the run in `config` on the datasets of `cards`, continuing from `folder`; write `model` and `card`.
+
+    Raises UserError for settings that cannot work, Stopped when saved before the end.
+    """
+    run = read_run(config)
+    torch.set_num_threads(threads)
+    process = distributed.start()
+    with checkpoint.writer_lock(folder) if process.leads else contextlib.nullcontext():
+        trainer = Trainer(run, [source(path) for path in cards], folder, process, reader)
+        metrics = trainer.train(minutes)
+        if process.leads:
+            trainer.export(
+                model,
+                card,
+                {
+                    "metrics": metrics,
+                    "config_sha256": fingerprint(run),
+                    "data_sha256": sha256_json([sha256_file(path) for path in cards]),
+                    "code_sha256": code_hash(),
+                    "git_commit": git_commit(),
+                    "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+                    "device": torch.cuda.get_device_name() if process.device.type == "cuda" else "cpu",
+                    "processes": process.world,
+                    "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                },
+            )
+    if process.world > 1:
+        dist.destroy_process_group()
+
+
+def source(card: Path) -> Source:
+    """The dataset that a card stands for. Raises UserError when the card is missing."""
+    if not card.exists():
+        raise UserError(f"{card}: no such dataset card; build it with `snakemake {card}`")
+    settings = Dataset.model_validate(read_json(card)["settings"])
+    clips = Layout(card.parents[2]).clips(settings.corpus)
+    return Source(card.parent.name, settings, sorted(card.parent.glob("*.parquet")), clips)
+
+
+def code_hash() -> str:
+    """Hash of this package's source."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout this package lies in, with `+` when it has uncommitted changes; None outside a checkout."""
+    described = subprocess.run(
+        ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or None

@@ -1,0 +1,156 @@
+# Purpose: the checked config and the functions that rules share. No rules here.
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from tvts.config import Experiment, UserError, frozen_run
+from tvts.files import sha256_json
+
+
+def resolved_experiment():
+    """The config, checked. Refuses a config that was edited while a workflow that uses it runs."""
+    try:
+        experiment = Experiment.resolve(config)
+    except UserError as error:
+        raise WorkflowError(f"config: {error}") from None
+    now = sha256_json(config)
+    if os.environ.setdefault("TVTS_CONFIG_SHA256", now) != now:
+        raise WorkflowError(
+            "config was edited while the workflow runs: undo the edit, or stop the workflow and start it again"
+        )
+    return experiment
+
+
+EXPERIMENT = resolved_experiment()
+
+
+def shard_names(corpus):
+    """Names of a corpus' shards."""
+    return [f"{number:05d}" for number in range(EXPERIMENT.config.corpora[corpus].shards)]
+
+
+def settings(section, name=None, part=None, exclude=()):
+    """A config section as the JSON that `tvts` commands take."""
+    found = getattr(EXPERIMENT.config, section)
+    found = found[name] if name else found
+    return (getattr(found, part) if part else found).model_dump_json(exclude={"obtain", *exclude})
+
+
+def corpus_of(dataset):
+    """The corpus a dataset is made from."""
+    return EXPERIMENT.config.datasets[dataset].corpus
+
+
+def transcripts_of(dataset, shards):
+    """Transcript files of a dataset's shards; none for captions."""
+    if EXPERIMENT.config.datasets[dataset].text == "caption":
+        return []
+    return [f"results/corpora/{corpus_of(dataset)}/transcripts/{shard}.parquet" for shard in shards]
+
+
+def launch(run):
+    """Nodes, GPUs, threads, memory and minutes of a run's training."""
+    return EXPERIMENT.runs[run].launch
+
+
+def processes(run):
+    """Trainer processes: one per GPU, one per node without GPUs."""
+    return launch(run).nodes * max(1, launch(run).gpus)
+
+
+def model_folder(run):
+    """The folder that holds a run's weights."""
+    settled = EXPERIMENT.runs[run]
+    return settled.model.clip if settled.kind == "clip" else f"results/runs/{run}/model"
+
+
+def model_of(run):
+    """The file or folder that stands for a run's weights in the DAG."""
+    return f"{model_folder(run)}/config.json" if EXPERIMENT.runs[run].kind == "clip" else model_folder(run)
+
+
+def baselines():
+    """Untrained CLIP runs among the targets."""
+    return [name for name in EXPERIMENT.target_runs() if EXPERIMENT.runs[name].kind == "clip"]
+
+
+def trained_runs():
+    """Target runs that are trained here."""
+    return [name for name in EXPERIMENT.target_runs() if EXPERIMENT.runs[name].kind == "tvts"]
+
+
+def sorter_of(dataset):
+    """The first target run that sorts a dataset's windows: the one whose example is shown."""
+    return next(name for name in trained_runs() if (dataset, "sorting") in EXPERIMENT.protocols(name))
+
+
+def scores(*runs, present=False):
+    """Score files of runs; `present` leaves out benchmarks whose annotations are missing."""
+    return [
+        f"results/scores/{run}/{subject}.{protocol}.json"
+        for run in runs
+        for subject, protocol in EXPERIMENT.protocols(run)
+        if not (
+            present
+            and subject in EXPERIMENT.config.benchmarks
+            and EXPERIMENT.config.benchmarks[subject].annotations in MISSING
+        )
+    ]
+
+
+def sorting_datasets():
+    """Datasets with transcripts to sort among those the target runs train on."""
+    return list(
+        dict.fromkeys(
+            subject
+            for run in EXPERIMENT.target_runs()
+            for subject, protocol in EXPERIMENT.protocols(run)
+            if protocol == "sorting"
+        )
+    )
+
+
+def missing_files(runs, benchmarks):
+    """Files that `runs` and `benchmarks` need and the workflow cannot make -> how to get them. Files that exist are not listed."""
+    used = [EXPERIMENT.runs[name] for name in runs]
+    corpora = [EXPERIMENT.config.corpora[corpus_of(name)] for run in used if run.data for name in run.data.datasets]
+    wanted = {corpus.list: corpus.obtain for corpus in corpora}
+    wanted |= {
+        corpus.transcribe.model: f"copy the {corpus.transcribe.engine} checkpoint there"
+        for corpus in corpora
+        if corpus.transcribe and corpus.transcribe.model
+    }
+    wanted |= {f"{run.model.clip}/config.json": run.model.obtain for run in used}
+    wanted |= {run.checkpoint: "download the released checkpoint" for run in used if run.checkpoint}
+    wanted |= {
+        EXPERIMENT.config.benchmarks[name].annotations: EXPERIMENT.config.benchmarks[name].obtain for name in benchmarks
+    }
+    return {path: how for path, how in wanted.items() if not (path.startswith("results/") or Path(path).exists())}
+
+
+def one_of(names):
+    """A wildcard constraint that allows exactly `names`."""
+    return "|".join(re.escape(name) for name in names) or "(?!)"
+
+
+def announce(files):
+    """Tell the person at the terminal which files are missing; jobs on a cluster stay silent."""
+    for path, how in files.items() if workflow.is_main_process else ():
+        print(f"missing: {path}\n         {how}", file=sys.stderr)
+
+
+MISSING = missing_files(EXPERIMENT.runs, EXPERIMENT.config.benchmarks)
+announce(missing_files(EXPERIMENT.target_runs(), EXPERIMENT.config.targets.benchmarks))
+
+
+wildcard_constraints:
+    corpus=one_of(EXPERIMENT.config.corpora),
+    dataset=one_of(EXPERIMENT.config.datasets),
+    run=one_of(EXPERIMENT.runs),
+    benchmark=one_of(EXPERIMENT.config.benchmarks),
+    ablation=one_of(EXPERIMENT.config.ablations),
+    shard=r"\d{5}",

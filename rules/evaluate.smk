@@ -1,0 +1,80 @@
+# Purpose: frozen evaluations: embed once per run and benchmark, then score.
+# Needs:   a run's model (or its CLIP folder, for baselines), annotations and videos of the benchmark.
+# Makes:   results/embeddings/{run}/{benchmark}.safetensors, results/scores/{run}/{benchmark}.{protocol}.json
+
+
+rule embed:
+    input:
+        config="results/runs/{run}/config.json",
+        model=lambda wildcards: model_of(wildcards.run),
+        annotations=lambda wildcards: EXPERIMENT.config.benchmarks[wildcards.benchmark].annotations,
+    output:
+        "results/embeddings/{run}/{benchmark}.safetensors",
+    log:
+        "results/logs/embed/{run}/{benchmark}.log",
+    benchmark:
+        "results/benchmarks/embed/{run}/{benchmark}.jsonl"
+    conda:
+        "../envs/evaluate.yaml"
+    threads: EXPERIMENT.config.resources.embed.threads
+    resources:
+        mem_mb=EXPERIMENT.config.resources.embed.mem_mb,
+        runtime=EXPERIMENT.config.resources.embed.runtime,
+        gpu=EXPERIMENT.config.resources.embed.gpus,
+    params:
+        model=lambda wildcards: model_folder(wildcards.run),
+        benchmark=lambda wildcards: settings("benchmarks", wildcards.benchmark),
+        evaluation=settings("evaluation"),
+        reader=EXPERIMENT.config.media.reader,
+    shell:
+        "tvts embed-benchmark {input.config} --model {params.model} --settings {params.benchmark:q}"
+        " --evaluation {params.evaluation:q} --reader {params.reader} --threads {threads} --output {output} > {log} 2>&1"
+
+
+rule score:
+    input:
+        "results/embeddings/{run}/{benchmark}.safetensors",
+    output:
+        "results/scores/{run}/{benchmark}.{protocol}.json",
+    log:
+        "results/logs/score/{run}/{benchmark}.{protocol}.log",
+    benchmark:
+        "results/benchmarks/score/{run}/{benchmark}.{protocol}.jsonl"
+    wildcard_constraints:
+        protocol="retrieval|recognition|linear_probe|multiple_choice",
+    conda:
+        "../envs/evaluate.yaml"
+    threads: EXPERIMENT.config.resources.score.threads
+    resources:
+        mem_mb=EXPERIMENT.config.resources.score.mem_mb,
+        runtime=EXPERIMENT.config.resources.score.runtime,
+    params:
+        evaluation=settings("evaluation"),
+    shell:
+        "tvts score {input} --protocol {wildcards.protocol} --evaluation {params.evaluation:q}"
+        " --threads {threads} --output {output} > {log} 2>&1"
+
+
+rule score_sorting:
+    # transcript sorting on the held-out windows of a training set
+    input:
+        config="results/runs/{run}/config.json",
+        model="results/runs/{run}/model",
+        dataset="results/datasets/{dataset}/card.json",
+    output:
+        "results/scores/{run}/{dataset}.sorting.json",
+    log:
+        "results/logs/score/{run}/{dataset}.sorting.log",
+    benchmark:
+        "results/benchmarks/score/{run}/{dataset}.sorting.jsonl"
+    conda:
+        "../envs/evaluate.yaml"
+    threads: EXPERIMENT.config.resources.score.threads
+    resources:
+        mem_mb=EXPERIMENT.config.resources.score.mem_mb,
+        runtime=EXPERIMENT.config.resources.score.runtime,
+    params:
+        reader=EXPERIMENT.config.media.reader,
+    shell:
+        "tvts score-sorting {input.config} --model {input.model} --dataset {input.dataset} --reader {params.reader}"
+        " --threads {threads} --output {output} > {log} 2>&1"

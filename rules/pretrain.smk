@@ -1,0 +1,86 @@
+# Purpose: TVTS pre-training of every run.
+# Needs:   the run's CLIP folder and the cards of its datasets (whose shards and clips it reads).
+# Makes:   results/runs/{run}/config.json (frozen), model/ (save_pretrained) and card.json.
+#          Checkpoints and metrics.jsonl lie undeclared in results/runs/{run}/training/: Snakemake removes declared
+#          outputs of a job that is killed, and a killed training must be able to continue.
+
+
+rule freeze:
+    # training's only config; rewritten, and so training rerun, when a setting of this run changes
+    output:
+        "results/runs/{run}/config.json",
+    log:
+        "results/logs/freeze/{run}.log",
+    localrule: True
+    conda:
+        "../envs/train.yaml"
+    params:
+        settings=lambda wildcards: frozen_run(EXPERIMENT, wildcards.run),
+    shell:
+        "printf '%s\n' {params.settings:q} > {output} 2> {log}"
+
+
+rule pretrain:
+    input:
+        config="results/runs/{run}/config.json",
+        clip=lambda wildcards: f"{EXPERIMENT.runs[wildcards.run].model.clip}/config.json",
+        datasets=lambda wildcards: expand(
+            "results/datasets/{dataset}/card.json", dataset=EXPERIMENT.runs[wildcards.run].data.datasets
+        ),
+    output:
+        model=directory("results/runs/{run}/model"),
+        card="results/runs/{run}/card.json",
+    log:
+        "results/logs/pretrain/{run}.log",
+    benchmark:
+        "results/benchmarks/pretrain/{run}.jsonl"
+    wildcard_constraints:
+        run=one_of(name for name, run in EXPERIMENT.runs.items() if run.kind == "tvts"),
+    conda:
+        "../envs/train.yaml"
+    threads: lambda wildcards: launch(wildcards.run).threads
+    resources:
+        mem_mb=lambda wildcards: launch(wildcards.run).mem_mb,
+        runtime=lambda wildcards: launch(wildcards.run).minutes,
+        nodes=lambda wildcards: launch(wildcards.run).nodes,
+        gres=lambda wildcards: f"gpu:{launch(wildcards.run).gpus}" if launch(wildcards.run).gpus else None,
+        tasks_per_gpu=0,
+        mpi=lambda wildcards: "srun" if processes(wildcards.run) > 1 else None,
+        tasks_per_node=lambda wildcards: launch(wildcards.run).gpus if launch(wildcards.run).gpus > 1 else None,
+        tasks=lambda wildcards: (
+            launch(wildcards.run).nodes if processes(wildcards.run) == launch(wildcards.run).nodes > 1 else None
+        ),
+        slurm_extra="'--signal=TERM@120 --open-mode=append'",
+    params:
+        training=lambda wildcards, output: f"{subpath(output.card, parent=True)}/training",
+        datasets=lambda wildcards, input: " ".join(f"--dataset {card}" for card in input.datasets),
+        nodes=lambda wildcards: launch(wildcards.run).nodes,
+        per_node=lambda wildcards: max(1, launch(wildcards.run).gpus),
+        processes=lambda wildcards: processes(wildcards.run),
+        reader=EXPERIMENT.config.media.reader,
+    shell:
+        # under SLURM one process per GPU, started by srun so that SIGTERM reaches the trainer; elsewhere one process
+        "exec ${{SLURM_JOB_ID:+srun --overlap --kill-on-bad-exit=1 --nodes={params.nodes} --ntasks={params.processes}"
+        " --ntasks-per-node={params.per_node} --cpus-per-task={threads}}}"
+        " tvts pretrain {input.config} {params.datasets} --folder {params.training} --reader {params.reader}"
+        " --threads {threads} --minutes {resources.runtime} --model {output.model} --card {output.card} > {log} 2>&1"
+
+
+rule convert:
+    # a released checkpoint of the official code as a model folder
+    input:
+        config="results/runs/{run}/config.json",
+        checkpoint=lambda wildcards: EXPERIMENT.runs[wildcards.run].checkpoint,
+        clip=lambda wildcards: f"{EXPERIMENT.runs[wildcards.run].model.clip}/config.json",
+    output:
+        model=directory("results/runs/{run}/model"),
+    log:
+        "results/logs/convert/{run}.log",
+    benchmark:
+        "results/benchmarks/convert/{run}.jsonl"
+    wildcard_constraints:
+        run=one_of(name for name, run in EXPERIMENT.runs.items() if run.kind == "official"),
+    conda:
+        "../envs/train.yaml"
+    shell:
+        "tvts convert {input.checkpoint} --config {input.config} --output {output.model} > {log} 2>&1"

@@ -1,0 +1,122 @@
+# Purpose: tables, figures, MLflow; `snakemake --report results/report/report.html` then gathers them in one page.
+# Needs:   scores of all target runs, cards of datasets, metrics of trainings. A benchmark without data is left out and shown as not run.
+# Makes:   results/report/tables/*.{md,csv,tex}, results/report/figures/*.{png,pdf}, results/mlflow.db
+
+
+rule freeze_config:
+    # the whole checked config: what tables and figures read
+    output:
+        "results/report/config.json",
+    log:
+        "results/logs/report/config.log",
+    localrule: True
+    conda:
+        "../envs/report.yaml"
+    params:
+        settings=EXPERIMENT.config.model_dump_json(),
+    shell:
+        "printf '%s\n' {params.settings:q} > {output} 2> {log}"
+
+
+rule tables:
+    input:
+        config="results/report/config.json",
+        scores=scores(*EXPERIMENT.target_runs(), present=True),
+    output:
+        report(
+            "results/report/tables/results.csv",
+            category="Results",
+            caption="../workflow/report/tables.rst",
+            labels={"table": "all results"},
+        ),
+    log:
+        "results/logs/report/tables.log",
+    localrule: True
+    conda:
+        "../envs/report.yaml"
+    params:
+        folder=subpath(output[0], parent=True),
+    shell:
+        "tvts tables --config {input.config} --output {params.folder} > {log} 2>&1"
+
+
+rule training_figure:
+    input:
+        config="results/report/config.json",
+        cards=[f"results/runs/{run}/card.json" for run in trained_runs()],
+    output:
+        png=report(
+            "results/report/figures/training.png",
+            category="Training",
+            caption="../workflow/report/training.rst",
+            labels={"figure": "losses and sorting"},
+        ),
+        pdf="results/report/figures/training.pdf",
+    log:
+        "results/logs/report/training.log",
+    localrule: True
+    conda:
+        "../envs/report.yaml"
+    shell:
+        "tvts figure training all --config {input.config} --output {output.png} > {log} 2>&1"
+
+
+rule funnel_figure:
+    input:
+        config="results/report/config.json",
+        card="results/datasets/{dataset}/card.json",
+    output:
+        png=report(
+            "results/report/figures/funnel_{dataset}.png",
+            category="Data",
+            caption="../workflow/report/funnel.rst",
+            labels={"figure": "attrition", "dataset": "{dataset}"},
+        ),
+        pdf="results/report/figures/funnel_{dataset}.pdf",
+    log:
+        "results/logs/report/funnel_{dataset}.log",
+    localrule: True
+    conda:
+        "../envs/report.yaml"
+    shell:
+        "tvts figure funnel {wildcards.dataset} --config {input.config} --output {output.png} > {log} 2>&1"
+
+
+rule window_figure:
+    input:
+        config="results/report/config.json",
+        sorting=lambda wildcards: f"results/scores/{sorter_of(wildcards.dataset)}/{wildcards.dataset}.sorting.json",
+    output:
+        png=report(
+            "results/report/figures/window_{dataset}.png",
+            category="Data",
+            caption="../workflow/report/window.rst",
+            labels={"figure": "example window", "dataset": "{dataset}"},
+        ),
+        pdf="results/report/figures/window_{dataset}.pdf",
+    log:
+        "results/logs/report/window_{dataset}.log",
+    localrule: True
+    conda:
+        "../envs/report.yaml"
+    shell:
+        "tvts figure window {wildcards.dataset} --config {input.config} --output {output.png} > {log} 2>&1"
+
+
+rule track:
+    # one writer imports everything into MLflow; by hand at any time: tvts track --config results/report/config.json
+    input:
+        config="results/report/config.json",
+        tables="results/report/tables/results.csv",
+        training="results/report/figures/training.png",
+        ablations=expand("results/report/figures/ablation_{ablation}.png", ablation=EXPERIMENT.config.targets.ablations),
+        scores=scores(*EXPERIMENT.target_runs(), present=True),
+    output:
+        "results/mlflow.json",
+    log:
+        "results/logs/report/track.log",
+    localrule: True
+    conda:
+        "../envs/report.yaml"
+    shell:
+        "tvts track --config {input.config} --output {output} > {log} 2>&1"

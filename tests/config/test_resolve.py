@@ -1,0 +1,71 @@
+"""Runs are data: inheritance, ablation members, and the identity of a run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tvts.config import Experiment, UserError, deep_merge, fingerprint, frozen_run, read_yaml
+from tvts.config.reference import write_reference
+from tvts.config.resolve import read_run
+
+ROOT = Path(__file__).parents[2]
+PAPER = read_yaml([ROOT / "config.yaml"])
+
+
+@pytest.fixture(scope="module")
+def paper() -> Experiment:
+    return Experiment.resolve(PAPER)
+
+
+def test_the_papers_sizes_masks_and_freezing(paper: Experiment) -> None:
+    facts = {
+        name: (paper.runs[name].model.mask_ratio, paper.runs[name].text.frozen_blocks) for name in ("b32", "b16", "h14")
+    }
+    assert facts == {"b32": (0.0, 9), "b16": (0.5, 9), "h14": (0.7, 18)}
+    assert paper.runs["h14"].model.style == "openclip"
+    assert {paper.runs[name].optim.lr_new for name in facts} == {1e-4}
+    assert {paper.runs[name].optim.lr_clip for name in facts} == {1e-7}
+
+
+def test_a_member_equal_to_a_run_is_that_run(paper: Experiment) -> None:
+    assert paper.members["freeze_depth"]["9"] == ["b16"]
+    assert paper.members["text_tuning"]["frozen"] == paper.members["freeze_depth"]["all"]
+    assert len(paper.target_runs()) == len(set(paper.target_runs()))
+
+
+def test_an_ablation_is_three_lines() -> None:
+    added = {"ablations": {"frames": {"run": "b16", "axis": "model.frames", "values": [4, 12], "seeds": [0, 1]}}}
+    experiment = Experiment.resolve(deep_merge(PAPER, added))
+    assert experiment.members["frames"] == {
+        "4": ["frames-4-seed0", "frames-4-seed1"],
+        "12": ["b16", "frames-12-seed1"],
+    }
+    assert experiment.runs["frames-4-seed1"].model.frames == 4
+    assert experiment.runs["frames-4-seed1"].seed == 1
+
+
+def test_launch_is_not_part_of_a_runs_identity(paper: Experiment) -> None:
+    elsewhere = deep_merge(PAPER, {"runs": {"b16": {"set": {"launch": {"nodes": 1}}}}})
+    otherwise = deep_merge(PAPER, {"runs": {"b16": {"set": {"optim": {"eps": 1.0e-8}}}}})
+    assert fingerprint(Experiment.resolve(elsewhere).runs["b16"]) == fingerprint(paper.runs["b16"])
+    assert fingerprint(Experiment.resolve(otherwise).runs["b16"]) != fingerprint(paper.runs["b16"])
+
+
+def test_a_frozen_run_reads_back(paper: Experiment, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(frozen_run(paper, "h14"), encoding="utf-8")
+    assert read_run(path) == paper.runs["h14"]
+    assert list(json.loads(path.read_text())) == sorted(json.loads(path.read_text()))
+
+
+def test_merging_replaces_lists_and_joins_mappings() -> None:
+    assert deep_merge({"a": {"b": 1, "c": [1, 2]}}, {"a": {"c": [3]}}) == {"a": {"b": 1, "c": [3]}}
+
+
+def test_generated_reference_is_current(tmp_path: Path) -> None:
+    write_reference(ROOT, check=True)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "config.md").write_text("old", encoding="utf-8")
+    with pytest.raises(UserError, match="out of date"):
+        write_reference(tmp_path, check=True)
