@@ -3,16 +3,14 @@
     python demo/clip.py --output DIR [--steps 1200] [--seed 0]
 """
 
-import argparse
 import time
 from itertools import product
-from pathlib import Path
 
 import torch
 from stills import draw_stills
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch.nn import functional as F
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from world import MOTIONS, OPENERS, SPOKEN_MOTIONS, SPOKEN_SUBJECTS, SUBJECTS, describe
 
 PIXELS = 48

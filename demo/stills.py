@@ -5,13 +5,13 @@ from world import SUBJECTS, Subject, draw, random_background
 
 # Words of place and size are part of the captions; words of motion are not, since stills show none.
 PLACES = {
-    "on the left": (0.32, 0.5),
+    "on the left": (0.33, 0.5),
     "on the right": (0.68, 0.5),
     "at the top": (0.5, 0.32),
     "at the bottom": (0.5, 0.68),
     "in the middle": (0.5, 0.5),
 }
-SIZES = {"small": 0.12, "": 0.17, "big": 0.25}
+SIZES = {"small": 0.15, "": 0.21, "big": 0.29}
 KINDS = ("", "a photo of ", "a picture of ", "a drawing of ")
 
 

@@ -1,5 +1,6 @@
 # Purpose: the checked config and the functions that rules share. No rules here.
 
+import atexit
 import os
 import re
 import sys
@@ -144,7 +145,7 @@ def announce(files):
 
 
 MISSING = missing_files(EXPERIMENT.runs, EXPERIMENT.config.benchmarks)
-announce(missing_files(EXPERIMENT.target_runs(), EXPERIMENT.config.targets.benchmarks))
+atexit.register(announce, missing_files(EXPERIMENT.target_runs(), EXPERIMENT.config.targets.benchmarks))
 
 
 wildcard_constraints:

@@ -20,6 +20,7 @@ FLOORS = {
     "bench": 6,
     "tracking": 7,
     "cli": 8,
+    "__main__": 9,
 }
 MODEL_MAY_IMPORT = {"torch", "transformers", "huggingface_hub"}
 ONLY_IN = {

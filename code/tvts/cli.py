@@ -26,9 +26,8 @@ RunConfig = Annotated[Path, typer.Argument(help="results/runs/RUN/config.json")]
 @app.command()
 def plan(settings: Settings, output: Output) -> None:
     """Check a list of videos and fix the shard of each."""
-    from tvts.corpus.plan import plan as make_plan
-
     from tvts.config import Corpus, read_settings
+    from tvts.corpus.plan import plan as make_plan
 
     make_plan(read_settings(Corpus, settings), output)
 
@@ -42,9 +41,8 @@ def download(
     index: Output,
 ) -> None:
     """Fetch, cut, transcode and verify one shard of videos."""
-    from tvts.corpus.fetch import fetch_shard
-
     from tvts.config import Corpus, read_settings
+    from tvts.corpus.fetch import fetch_shard
 
     corpus = read_settings(Corpus, settings)
     fetch_shard(plan, shard, corpus.source, corpus.fetch, corpus.seed, tar, index)
@@ -148,10 +146,9 @@ def embed_benchmark(
     threads: Threads = 1,
 ) -> None:
     """Embed the videos and texts of a benchmark with a frozen encoder."""
-    from tvts.evaluate.embed import embed
-
     from tvts.config import Benchmark, Evaluation, read_settings
     from tvts.config.resolve import read_run
+    from tvts.evaluate.embed import embed
 
     run = read_run(config)
     kind = "clip" if run.kind == "clip" else "tvts"
@@ -176,9 +173,8 @@ def score(
     threads: Threads = 1,
 ) -> None:
     """Score embeddings under a protocol."""
-    from tvts.evaluate.score import score as score_embeddings
-
     from tvts.config import Evaluation, read_settings
+    from tvts.evaluate.score import score as score_embeddings
 
     score_embeddings(embeddings, protocol, read_settings(Evaluation, evaluation), output)
 
@@ -234,9 +230,8 @@ def track(
     output: Annotated[Path | None, typer.Option(help="JSON to write with what the store holds.")] = None,
 ) -> None:
     """Import trainings, scores and figures into MLflow. Repeating it adds nothing twice."""
-    from tvts.tracking import track as import_results
-
     from tvts.config import Experiment
+    from tvts.tracking import track as import_results
 
     import_results(Experiment.load(config), results)
 

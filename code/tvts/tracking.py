@@ -123,7 +123,7 @@ def _import_training(experiment: Experiment, layout: Layout, store: Store, name:
     run_id = store.run(f"run/{name}/{fingerprint(run)[:16]}", name, tags, parent)
     records = read_metrics(layout.metrics(name)) if layout.metrics(name).exists() else []
     metrics = [
-        Metric(key, float(value), int(1000 * record["time"]), record["step"])
+        Metric(_metric_name(key), float(value), int(1000 * record["time"]), record["step"])
         for record in records
         for key, value in record.items()
         if key not in ("time", "step")

@@ -1,6 +1,5 @@
 """Speed of the model: a training step beside explicit-softmax float32 of the same layers, FLOPs per clip and MFU."""
 
-import contextlib
 import statistics
 import time
 from collections.abc import Callable
@@ -192,7 +191,8 @@ def _step(model: TVTSModel, clips: Clips) -> None:
 def _alternate(ours: Callable[[], None], other: Callable[[], None], seconds: float) -> tuple[float, float]:
     """Median seconds of both, run in turns after one warm-up each, at least three times."""
     times: tuple[list[float], list[float]] = ([], [])
-    ours(), other()
+    ours()
+    other()
     deadline = time.perf_counter() + seconds
     while len(times[0]) < 3 or time.perf_counter() < deadline:
         for run, taken in zip((ours, other), times, strict=True):
@@ -222,7 +222,7 @@ def _peak_tflops(precision: str) -> float | None:
 
 def _gflop_per_clip(config: TVTSConfig) -> float:
     """Counted on the meta device, where nothing is computed; explicit attention, so that every product is seen."""
-    with torch.device("meta"), contextlib.redirect_stdout(None):
+    with torch.device("meta"):
         model = _trainable(config)
         model.set_attn_implementation("eager")
         clips = _random_clips(config, 1)

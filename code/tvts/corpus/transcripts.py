@@ -5,6 +5,7 @@ One schema serves every engine. Transcription repairs times once (`repair_times`
 """
 
 import re
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -121,9 +122,22 @@ def word_error_rate(reference: str, hypothesis: str) -> float:
     said, heard = spoken(reference).split(), spoken(hypothesis).split()
     if not said:
         raise ValueError("the reference has no words")
-    costs = list(range(len(heard) + 1))
-    for row, true in enumerate(said, start=1):
-        diagonal, costs[0] = costs[0], row
-        for column, guess in enumerate(heard, start=1):
-            diagonal, costs[column] = costs[column], min(costs[column] + 1, costs[column - 1] + 1, diagonal + (true != guess))
-    return costs[-1] / len(said)
+    codes = {token: code for code, token in enumerate(sorted({*said, *heard}))}
+    distance = edit_distances([codes[token] for token in said], [[codes[token] for token in heard]])[0]
+    return float(distance) / len(said)
+
+
+def edit_distances(one: Sequence[int], many: Sequence[Sequence[int]]) -> np.ndarray:
+    """Levenshtein distance from the sequence `one` to each of `many` (codes >= 0) -> int32 [len(many)]."""
+    lengths = np.array([len(other) for other in many])
+    others = np.full((len(many), lengths.max(initial=0)), -1)
+    for row, other in enumerate(many):
+        others[row, : len(other)] = other
+    columns = np.arange(others.shape[1] + 1, dtype=np.int32)
+    costs = np.tile(columns, (len(many), 1))
+    for code in one:
+        replaced = costs[:, :-1] + (others != code)
+        deleted = costs + 1
+        deleted[:, 1:] = np.minimum(deleted[:, 1:], replaced)
+        costs = np.minimum.accumulate(deleted - columns, axis=1) + columns
+    return costs[np.arange(len(many)), lengths]

@@ -87,3 +87,26 @@ def digest(*parts: object) -> bytes:
 def share(*parts: object) -> float:
     """A number in [0, 1) that depends on `parts` alone, uniform over them."""
     return int.from_bytes(digest(*parts)[:8], "little") / 2**64
+
+
+def draw_window(windows: list[tuple[float, float]], seed: int, *sample: object) -> tuple[float, float]:
+    """One of `windows`, named by the arguments alone: first a length, then a start, each uniform over what is usable (official order)."""
+    lengths = sorted({length for _, length in windows})
+    length = lengths[int(share(seed, "length", *sample) * len(lengths))]
+    candidates = [window for window in windows if window[1] == length]
+    return candidates[int(share(seed, "start", *sample) * len(candidates))]
+
+
+def fixed_windows(
+    windows: list[tuple[float, float]], key: str, dataset: Dataset
+) -> list[tuple[float, float, list[int]]]:
+    """The stored windows (start, length, order) of a held-out clip: at most `validation_windows` different ones, by start."""
+    left = list(windows)
+    drawn: list[tuple[float, float]] = []
+    while left and len(drawn) < dataset.validation_windows:
+        drawn.append(draw_window(left, dataset.seed, "fixed", key, len(drawn)))
+        left.remove(drawn[-1])
+    return [
+        (start, length, shuffling(dataset.seed, "fixed", key, start, length, segments=dataset.segments))
+        for start, length in sorted(drawn)
+    ]

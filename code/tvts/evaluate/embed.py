@@ -1,6 +1,5 @@
 """Frozen features of a benchmark, computed once per model; every score is a cheap function of them."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,20 +26,23 @@ def embed(
     benchmark: Benchmark,
     evaluation: Evaluation,
     frames: int,
-    reader: str,
+    reader: Literal["pyav", "decord"],
     output: Path,
+    threads: int = 1,
     log: Log = print,
 ) -> None:
-    """Encode the videos and texts of `benchmark` with the model in `model_dir` and write them to `output` (docs/architecture.md).
+    """Encode the videos and texts of `benchmark` with the model in `model_dir` and write them to `output`.
 
-    Videos that are absent or unreadable are scored as one black frame and counted. Raises UserError when their share exceeds
-    `evaluation.max_missing_share`, and for wrong annotations or a wrong model folder.
+    The file's content is in docs/architecture.md. Videos that are absent or unreadable are scored as one black frame
+    and counted. Raises UserError when their share exceeds `evaluation.max_missing_share`, and for wrong annotations
+    or a wrong model folder. `threads` CPU cores decode and compute.
     """
+    torch.set_num_threads(threads)
     device = pick_device(evaluation.device)
     items = load(benchmark)
     encoder = load_encoder(Path(model_dir), kind, frames, device)
     preset = Preset(evaluation.pixels, encoder.image_size, frames, reader)
-    worker = _Worker(encoder, preset, evaluation, device, log)
+    worker = _Worker(encoder, preset, evaluation, device, threads, log)
     with torch.inference_mode():
         test = worker.videos(items.test, f"{output.stem} videos")
         tensors = {"video": test.features, "video_row": test.row}
@@ -88,9 +90,11 @@ class _Encoded(NamedTuple):
 class _Worker:
     """Runs one encoder over lists of videos and texts, in batches, telling how far it is."""
 
-    def __init__(self, encoder: Encoder, preset: Preset, evaluation: Evaluation, device: torch.device, log: Log) -> None:
-        self.encoder, self.preset, self.evaluation, self.device, self.log = encoder, preset, evaluation, device, log
-        self.threads = len(os.sched_getaffinity(0))
+    def __init__(
+        self, encoder: Encoder, preset: Preset, evaluation: Evaluation, device: torch.device, threads: int, log: Log
+    ) -> None:
+        self.encoder, self.preset, self.evaluation, self.device = encoder, preset, evaluation, device
+        self.threads, self.log = threads, log
 
     def videos(self, items: Sequence[Item], what: str) -> _Encoded:
         """Encode the distinct videos of `items`. Raises UserError when too many give no frames."""
@@ -190,4 +194,6 @@ def _probe_training(items: Sequence[Item], encoded: _Encoded) -> dict[str, Tenso
 def _check_finite(tensors: dict[str, Tensor], model_dir: Path) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise UserError(f"{model_dir}: its {name} features are not finite; the run has diverged, look at its metrics")
+            raise UserError(
+                f"{model_dir}: its {name} features are not finite; the run has diverged, look at its metrics"
+            )

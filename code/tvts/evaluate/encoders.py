@@ -29,11 +29,16 @@ class Encoder(Protocol):
 
 
 def load_encoder(folder: Path, kind: Literal["tvts", "clip"], frames: int, device: torch.device) -> Encoder:
-    """The model in a `save_pretrained` folder, for videos of `frames` frames. Raises UserError if the folder is not of that kind."""
+    """The model in a `save_pretrained` folder, for videos of `frames` frames.
+
+    Raises UserError if the folder is not of that kind.
+    """
     try:
         return TVTSEncoder(folder, frames, device) if kind == "tvts" else FrameMeanEncoder(folder, device)
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: not a {kind} model folder with weights and tokenizer: {_first_line(error)}") from None
+        raise UserError(
+            f"{folder}: not a {kind} model folder with weights and tokenizer: {_first_line(error)}"
+        ) from None
 
 
 class TVTSEncoder:
@@ -82,7 +87,9 @@ class FrameMeanEncoder:
 
 
 def clean_text(text: str) -> str:
-    """CLIP's cleaning before its BPE: mojibake fixed, HTML entities unescaped twice (the tokenizer lower-cases and collapses blanks)."""
+    """CLIP's cleaning before its BPE: mojibake fixed, HTML entities unescaped twice (the tokenizer lower-cases and
+    collapses blanks).
+    """
     return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
 
 

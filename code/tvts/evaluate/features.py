@@ -18,7 +18,9 @@ KEY = "tvts"
 
 @dataclass(frozen=True)
 class Features:
-    """Tensors by name (float32 features are not normalised) and metadata: ids, tags, coverage, model, pixels, classes, prompts."""
+    """Tensors by name (float32 features are not normalised) and metadata: ids, tags, coverage, model, pixels,
+    classes, prompts.
+    """
 
     path: Path
     tensors: Mapping[str, Tensor]

@@ -1,9 +1,9 @@
 """Linear probe: softmax regression on frozen features, its learning rate and decay chosen on held-out training data.
 
-TVTSv2's own recipe is unreleased (protocol 3.1), so this is a documented substitute: one clip per video, no augmentation; features are
-standardised per dimension with the training set's statistics (what InternVideo2's batch norm does); AdamW, cosine to zero. All candidates
-of the sweep are trained in one pass as a batch of heads; the best on a fifth of the training videos is trained again on all of
-them. The test set is read once, at the end.
+TVTSv2's own recipe is unreleased (protocol 3.1), so this is a documented substitute: one clip per video, no
+augmentation; features are standardised per dimension with the training set's statistics (what InternVideo2's batch
+norm does); AdamW, cosine to zero. All candidates of the sweep are trained in one pass as a batch of heads; the best
+on a fifth of the training videos is trained again on all of them. The test set is read once, at the end.
 """
 
 import torch
@@ -16,7 +16,7 @@ from tvts.evaluate.recognition import RULES, classification
 from tvts.evaluate.result import Result
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
-DECAYS = (1e-3, 1e-2, 1e-1, 1.0)
+DECAYS = (0.01, 0.1, 1.0, 10.0)
 """Decoupled decay times learning rate is what shrinks a weight per step."""
 EPOCHS, LEAST_STEPS, BATCH = 20, 300, 1024
 HELD_OUT = 0.2
@@ -50,7 +50,9 @@ def score_linear_probe(features: Features, evaluation: Evaluation, device: torch
 
 
 def split(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices of (fitting, held-out) items: a fifth of each class held out, at least one and never all of it, drawn with a fixed seed."""
+    """Indices of (fitting, held-out) items: a fifth of each class held out, at least one and never all of it, drawn
+    with a fixed seed.
+    """
     generator = torch.Generator().manual_seed(SEED)
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
@@ -61,7 +63,9 @@ def split(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def train(video: Tensor, label: Tensor, classes: int, settings: list[tuple[float, float]]) -> tuple[Tensor, Tensor]:
-    """Weights [heads, E, C] and biases [heads, 1, C], one head per (learning rate, decay), trained on [M, E] from zero in one pass."""
+    """Weights [heads, E, C] and biases [heads, 1, C], one head per (learning rate, decay), trained on [M, E] from
+    zero in one pass.
+    """
     heads, device = len(settings), video.device
     rates = torch.tensor([rate for rate, _ in settings], device=device)[:, None, None]
     decays = torch.tensor([decay for _, decay in settings], device=device)[:, None, None]
@@ -72,7 +76,9 @@ def train(video: Tensor, label: Tensor, classes: int, settings: list[tuple[float
     steps = max(LEAST_STEPS, EPOCHS * len(video) // batch)
     generator = torch.Generator().manual_seed(SEED)
     for step in range(steps):
-        chosen = torch.randint(len(video), (batch,), generator=generator).to(device) if batch < len(video) else slice(None)
+        chosen = (
+            torch.randint(len(video), (batch,), generator=generator).to(device) if batch < len(video) else slice(None)
+        )
         x, y = video[chosen], F.one_hot(label[chosen], classes).float()
         error = ((x @ weight + bias).softmax(-1) - y) / len(x)
         rate = rates * (0.5 + 0.5 * torch.cos(torch.tensor(torch.pi * step / steps)).item())

@@ -1,4 +1,6 @@
-"""From a benchmark's video to the frames a model sees: 12 segment middles, resized and cropped by a named preset (protocol 1.1 to 1.3)."""
+"""From a benchmark's video to the frames a model sees: 12 segment middles, resized and cropped by a named preset
+(protocol 1.1 to 1.3).
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +22,7 @@ class Preset(NamedTuple):
     pixels: Literal["official", "clip"]
     image_size: int
     frames: int
-    reader: str
+    reader: Literal["pyav", "decord"]
 
     def describe(self) -> str:
         """One line for the metadata of features."""
@@ -33,20 +35,28 @@ class Preset(NamedTuple):
 
 
 class Video(NamedTuple):
-    """Frames of one video: uint8 [t, 3, S, S], t at most the preset's frames. `problem` says why there is only one black frame."""
+    """Frames of one video: uint8 [t, 3, S, S], t at most the preset's frames.
+
+    `problem` says why there is only one black frame.
+    """
 
     frames: Tensor
     problem: Literal["missing", "unreadable"] | None = None
 
 
 def load_video(path: Path, preset: Preset) -> Video:
-    """Read one video. One that is absent or cannot be decoded becomes a black frame, as in the official `lax` loading."""
+    """Read one video.
+
+    One that is absent or cannot be decoded becomes a black frame, as in the official `lax` loading.
+    """
     if not path.is_file():
         return _black(preset, "missing")
     try:
         indices = frame_indices(count_frames(path), preset.frames)
+        if not indices:
+            return _black(preset, "unreadable")
         frames = torch.from_numpy(read_frames(path, indices, preset.reader)).permute(0, 3, 1, 2)
-    except Failure:
+    except (Failure, IndexError):
         return _black(preset, "unreadable")
     return Video(resize_and_crop(frames, preset.image_size, PIXELS[preset.pixels]).contiguous())
 
@@ -63,7 +73,10 @@ def load_videos(paths: Sequence[Path], preset: Preset, threads: int) -> Iterator
 
 
 def to_batch(videos: Iterable[Video], preset: Preset, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Normalised pixels [B, T, 3, S, S] and which frames are real [B, T]. Slots past the end of a short video are 0 after normalisation."""
+    """Normalised pixels [B, T, 3, S, S] and which frames are real [B, T].
+
+    Slots past the end of a short video are 0 after normalisation.
+    """
     loaded = list(videos)
     pixels = torch.zeros(len(loaded), preset.frames, 3, preset.image_size, preset.image_size, dtype=torch.uint8)
     real = torch.zeros(len(loaded), preset.frames, dtype=torch.bool)

@@ -1,8 +1,8 @@
 """Where the right answer stands among all: the one idea behind retrieval, recognition and multiple choice.
 
-Ties decide more than one would think (half precision, repeated captions, a collapsed model), so counts of better and of equal candidates
-are kept apart and turned into ranks by a named rule. Official: text-to-video takes the best rank of a tie, so that a constant matrix
-scores 100; video-to-text takes its mean rank.
+Ties decide more than one would think (half precision, repeated captions, a collapsed model), so counts of better and
+of equal candidates are kept apart and turned into ranks by a named rule. Official: text-to-video takes the best rank
+of a tie, so that a constant matrix scores 100; video-to-text takes its mean rank.
 """
 
 from collections.abc import Iterable
@@ -43,7 +43,9 @@ class Ranks(NamedTuple):
 
 
 def rank(scores: Tensor, right: Tensor) -> Ranks:
-    """Ranks in a score matrix [Q, G], higher = better; `right` bool [Q, G] marks right answers, the best of which counts."""
+    """Ranks in a score matrix [Q, G], higher = better; `right` bool [Q, G] marks right answers, the best of which
+    counts.
+    """
     best = scores.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
     others = scores.masked_fill(right, -torch.inf)
     return Ranks((others > best).sum(1), ((others == best) & ~right).sum(1))
@@ -61,7 +63,9 @@ def percent(values: Tensor) -> float:
 
 
 def interval(values: Tensor) -> list[float]:
-    """95 % bootstrap interval (percentiles, 1,000 resamples of the items, fixed seed) of the mean of `values` [N], in percent."""
+    """95 % bootstrap interval (percentiles, 1,000 resamples of the items, fixed seed) of the mean of `values` [N], in
+    percent.
+    """
     generator = torch.Generator().manual_seed(0)
     values = values.double().cpu()
     means = torch.stack(

@@ -15,7 +15,9 @@ RULES: dict[str, Rule] = {"mean": "expected", "optimistic": "best"}
 
 
 def score_recognition(features: Features, evaluation: Evaluation, device: torch.device) -> Result:
-    """`top1`, `top5` (with more than five classes), `mean_class_top1`, and per tag value; accuracy per class in the details."""
+    """`top1`, `top5` (with more than five classes), `mean_class_top1`, and per tag value; accuracy per class in the
+    details.
+    """
     video = F.normalize(features["video"].to(device), dim=-1)[features["video_row"].to(device)]
     logits = video @ F.normalize(features["class_text"].to(device), dim=-1).T
     result = classification(logits.cpu(), features["label"], features, RULES[evaluation.ties])

@@ -6,7 +6,9 @@ from typing import Any
 
 @dataclass
 class Result:
-    """Metrics in percent (ranks: from 1) by flat name, their 95 % intervals and chance levels, the policy they follow, and details."""
+    """Metrics in percent (ranks: from 1) by flat name, their 95 % intervals and chance levels, the policy they
+    follow, and details.
+    """
 
     metrics: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, list[float]] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Text-to-video and video-to-text retrieval: R@K, MedR, MeanR, raw and with dual softmax (protocol 1.7, 1.8).
 
-Similarity is the cosine in float32, computed in blocks of queries, so that 100,000 x 100,000 needs no full matrix. Equal candidates are
-scored once, which keeps true ties exactly equal whatever the order of summation.
+Similarity is the cosine in float32, computed in blocks of queries, so that 100,000 x 100,000 needs no full matrix.
+Equal candidates are scored once, which keeps true ties exactly equal whatever the order of summation.
 """
 
 from collections.abc import Iterator
@@ -24,12 +24,18 @@ RULES: dict[str, tuple[Rule, Rule]] = {"mean": ("expected", "expected"), "optimi
 
 
 def score_retrieval(features: Features, evaluation: Evaluation, device: torch.device) -> Result:
-    """Metrics with prefixes `t2v_`, `v2t_`, `dsl_t2v_`, `dsl_v2t_`, and per tag value `t2v_R@1[tag=value]` (queries of that value, all candidates)."""
+    """Metrics with prefixes `t2v_`, `v2t_`, `dsl_t2v_`, `dsl_v2t_`, and per tag value `t2v_R@1[tag=value]` (queries
+    of that value, all candidates).
+    """
     video, text = features["video"].to(device), features["text"].to(device)
     text_video, video_itself = features["video_row"].to(device), torch.arange(len(video), device=device)
     rules = dict(zip(("t2v", "v2t"), RULES[evaluation.ties], strict=True))
-    result = Result(policy={"ties": evaluation.ties, "tie_rules": rules, "dsl": dsl_formula(evaluation.dsl_temperature)})
-    first_text = torch.full((len(video),), len(text)).scatter_reduce(0, features["video_row"], torch.arange(len(text)), "amin")
+    result = Result(
+        policy={"ties": evaluation.ties, "tie_rules": rules, "dsl": dsl_formula(evaluation.dsl_temperature)}
+    )
+    first_text = torch.full((len(video),), len(text)).scatter_reduce(
+        0, features["video_row"], torch.arange(len(text)), "amin"
+    )
     tags = {"t2v": features.about["tags"], "v2t": [features.about["tags"][i] for i in first_text.tolist()]}
     for direction, queries, candidates, query_key, candidate_key in (
         ("t2v", text, video, text_video, video_itself),
@@ -55,7 +61,9 @@ def dsl_formula(temperature: float) -> str:
 
 
 def summary(ranks: Ranks, rule: Rule, prefix: str = "") -> dict[str, float]:
-    """R@1, R@5, R@10, R@50 in percent, their first three's geometric mean (GeoR), median (MedR) and mean rank (MeanR) from 1."""
+    """R@1, R@5, R@10, R@50 in percent, their first three's geometric mean (GeoR), median (MedR) and mean rank (MeanR)
+    from 1.
+    """
     recall = {k: percent(ranks.hits(k, rule)) for k in RECALLS}
     place = ranks.rank(rule) + 1
     values = {f"R@{k}": value for k, value in recall.items()} | {

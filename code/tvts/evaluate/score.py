@@ -24,7 +24,8 @@ PROTOCOLS: dict[str, Callable[[Features, Evaluation, torch.device], Result]] = {
 
 
 def score(embeddings: Path, protocol: str, evaluation: Evaluation, output: Path) -> None:
-    """Score the features in `embeddings/{run}/{benchmark}.safetensors` by `protocol` and write the JSON of docs/architecture.md.
+    """Score the features in `embeddings/{run}/{benchmark}.safetensors` by `protocol` and write the JSON of
+    docs/architecture.md.
 
     Raises UserError for an unknown protocol or features that lack what it needs.
     """

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPTextModel, CLIPVisionConfig, PreTrainedModel
+from transformers import CLIPTextModel, CLIPVisionConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -38,6 +38,40 @@ class TVTSOutput(ModelOutput):
     order_logits: Tensor | None = None
 
 
+class TVTSPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initialisation."""
+
+    config_class = TVTSConfig
+    base_model_prefix = "tvts"
+    main_input_name = "video"
+    input_modalities = ("video", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules: ClassVar = ["VideoEmbeddings", "VideoLayer", "SorterLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _keys_to_ignore_on_load_unexpected: ClassVar = [r"^logit_scale$", r"embeddings\.position_ids$"]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, VideoEmbeddings):
+            std = module.class_embedding.shape[0] ** -0.5
+            init.normal_(module.class_embedding, std=std)
+            init.normal_(module.temporal_embedding, std=std if module.random_time else 0.0)
+        elif isinstance(module, Sorter):
+            init.zeros_(module.type_embedding)
+        elif isinstance(module, ConstantLinear):
+            init.constant_(module.weight, module.value)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):  # PyTorch's own rule: the official sorter keeps it
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            if module.bias is not None:
+                init.uniform_(module.bias, -(module.in_features**-0.5), module.in_features**-0.5)
+        else:
+            super()._init_weights(module)
+
+
 class ConstantLinear(nn.Linear):
     """A linear layer that starts with every weight at `value` and no bias.
 
@@ -58,15 +92,12 @@ class Attention(nn.Module):
 
     is_causal = False
 
-    def __init__(self, config: TVTSConfig, tower: CLIPVisionConfig):
+    def __init__(self, config: PreTrainedConfig, width: int, heads: int):
         super().__init__()
         self.config = config
-        self.heads = tower.num_attention_heads
-        self.scaling = (tower.hidden_size // self.heads) ** -0.5
-        self.q_proj = nn.Linear(tower.hidden_size, tower.hidden_size)
-        self.k_proj = nn.Linear(tower.hidden_size, tower.hidden_size)
-        self.v_proj = nn.Linear(tower.hidden_size, tower.hidden_size)
-        self.out_proj = nn.Linear(tower.hidden_size, tower.hidden_size)
+        self.heads = heads
+        self.scaling = (width // heads) ** -0.5
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Query [..., L, width] looks at key and value [..., S, width], separately for each leading index."""
@@ -109,10 +140,10 @@ class DividedAttention(Attention):
 class TemporalAttention(DividedAttention):
     """Divided attention that returns exactly zero until it is trained (official `VarAttention`, "zeros")."""
 
-    def __init__(self, config: TVTSConfig, tower: CLIPVisionConfig):
-        super().__init__(config, tower)
-        self.q_proj, self.k_proj, self.v_proj = (ConstantLinear(tower.hidden_size, 0.0) for _ in range(3))
-        self.out_proj = ConstantLinear(tower.hidden_size, 1.0)
+    def __init__(self, config: PreTrainedConfig, width: int, heads: int):
+        super().__init__(config, width, heads)
+        self.q_proj, self.k_proj, self.v_proj = (ConstantLinear(width, 0.0) for _ in range(3))
+        self.out_proj = ConstantLinear(width, 1.0)
 
 
 class VideoLayer(GradientCheckpointingLayer):
@@ -121,15 +152,15 @@ class VideoLayer(GradientCheckpointingLayer):
     The space residual adds to the block's input, not to the result over time (Frozen in Time, official code).
     """
 
-    def __init__(self, config: TVTSConfig):
+    def __init__(self, config: CLIPVisionConfig):
         super().__init__()
-        tower = config.vision_config
-        self.layer_norm3 = nn.LayerNorm(tower.hidden_size, eps=tower.layer_norm_eps)
-        self.temporal_attn = TemporalAttention(config, tower)
-        self.layer_norm1 = nn.LayerNorm(tower.hidden_size, eps=tower.layer_norm_eps)
-        self.self_attn = DividedAttention(config, tower)
-        self.layer_norm2 = nn.LayerNorm(tower.hidden_size, eps=tower.layer_norm_eps)
-        self.mlp = CLIPMLP(tower)
+        width, heads, eps = config.hidden_size, config.num_attention_heads, config.layer_norm_eps
+        self.layer_norm3 = nn.LayerNorm(width, eps)
+        self.temporal_attn = TemporalAttention(config, width, heads)
+        self.layer_norm1 = nn.LayerNorm(width, eps)
+        self.self_attn = DividedAttention(config, width, heads)
+        self.layer_norm2 = nn.LayerNorm(width, eps)
+        self.mlp = CLIPMLP(config)
 
     def forward(self, hidden: Tensor, frames: int) -> Tensor:
         timed = hidden + self.temporal_attn(self.layer_norm3(hidden), frames, "time")
@@ -147,6 +178,7 @@ class VideoEmbeddings(nn.Module):
         self.patch_embedding = nn.Conv2d(3, width, kernel_size=self.patch_size, stride=self.patch_size, bias=False)
         self.position_embedding = nn.Embedding(config.num_patches + 1, width)
         self.temporal_embedding = nn.Parameter(torch.empty(config.num_frames, width))
+        self.random_time = config.temporal_embedding_init == "normal"
 
     def forward(self, video: Tensor, keep_indices: Tensor | None) -> Tensor:
         """[B, T, 3, H, W] -> [B, 1 + T * n, width]: CLS, then the kept patches frame after frame."""
@@ -173,9 +205,9 @@ def _patches(video: Tensor, size: int, keep_indices: Tensor | None) -> Tensor:
 class VideoEncoder(nn.Module):
     """The stack of video blocks."""
 
-    def __init__(self, config: TVTSConfig):
+    def __init__(self, config: CLIPVisionConfig):
         super().__init__()
-        self.layers = nn.ModuleList(VideoLayer(config) for _ in range(config.vision_config.num_hidden_layers))
+        self.layers = nn.ModuleList(VideoLayer(config) for _ in range(config.num_hidden_layers))
 
     def forward(self, hidden: Tensor, frames: int) -> Tensor:
         for layer in self.layers:
@@ -183,16 +215,17 @@ class VideoEncoder(nn.Module):
         return hidden
 
 
-class VideoModel(nn.Module):
+class VideoModel(TVTSPreTrainedModel):
     """CLIP's vision tower over space and time."""
 
     def __init__(self, config: TVTSConfig):
-        super().__init__()
         tower = config.vision_config
+        super().__init__(tower)
         self.embeddings = VideoEmbeddings(config)
-        self.pre_layrnorm = nn.LayerNorm(tower.hidden_size, eps=tower.layer_norm_eps)  # spelt as in transformers
-        self.encoder = VideoEncoder(config)
-        self.post_layernorm = nn.LayerNorm(tower.hidden_size, eps=tower.layer_norm_eps)
+        self.pre_layrnorm = nn.LayerNorm(tower.hidden_size, tower.layer_norm_eps)  # spelt as in transformers
+        self.encoder = VideoEncoder(tower)
+        self.post_layernorm = nn.LayerNorm(tower.hidden_size, tower.layer_norm_eps)
+        self.post_init()
 
     def forward(self, video: Tensor, keep_indices: Tensor | None) -> Tensor:
         """[B, T, 3, H, W] -> [B, 1 + T * n, width], before `post_layernorm`."""
@@ -205,11 +238,11 @@ class SorterLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: TVTSConfig):
         super().__init__()
-        tower = config.sorter_config
-        self.layer_norm1 = nn.LayerNorm(tower.hidden_size, eps=tower.layer_norm_eps)
-        self.self_attn = Attention(config, tower)
-        self.layer_norm2 = nn.LayerNorm(tower.hidden_size, eps=tower.layer_norm_eps)
-        self.mlp = CLIPMLP(tower)
+        width, eps = config.projection_dim, config.sorter_config.layer_norm_eps
+        self.layer_norm1 = nn.LayerNorm(width, eps)
+        self.self_attn = Attention(config, width, config.sorter_config.num_attention_heads)
+        self.layer_norm2 = nn.LayerNorm(width, eps)
+        self.mlp = CLIPMLP(config.sorter_config)
 
     def forward(self, hidden: Tensor, rows: int) -> Tensor:
         """[B, L, E] -> [B, rows, E], the block's output for the last `rows` tokens."""
@@ -229,7 +262,7 @@ class Sorter(nn.Module):
         width = config.projection_dim
         self.type_embedding = nn.Parameter(torch.empty(2, width))
         self.layers = nn.ModuleList(SorterLayer(config) for _ in range(config.sorter_layers))
-        self.layer_norm = nn.LayerNorm(width, eps=config.sorter_config.layer_norm_eps)
+        self.layer_norm = nn.LayerNorm(width, config.sorter_config.layer_norm_eps)
         self.head = nn.Linear(width, config.num_transcripts)
 
     def forward(self, video_tokens: Tensor, transcripts: Tensor) -> Tensor:
@@ -239,42 +272,6 @@ class Sorter(nn.Module):
         for layer in self.layers[:-1]:
             hidden = layer(hidden, hidden.shape[1])
         return self.head(self.layer_norm(self.layers[-1](hidden, transcripts.shape[1])))
-
-
-class TVTSPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initialisation."""
-
-    config: TVTSConfig
-    config_class = TVTSConfig
-    base_model_prefix = "tvts"
-    main_input_name = "video"
-    input_modalities = ("video", "text")
-    supports_gradient_checkpointing = True
-    _no_split_modules: ClassVar = ["VideoEmbeddings", "VideoLayer", "SorterLayer"]
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _keys_to_ignore_on_load_unexpected: ClassVar = [r"^logit_scale$", r"embeddings\.position_ids$"]
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, VideoEmbeddings):
-            std = module.class_embedding.shape[0] ** -0.5
-            init.normal_(module.class_embedding, std=std)
-            random = self.config.temporal_embedding_init == "normal"
-            init.normal_(module.temporal_embedding, std=std if random else 0.0)
-        elif isinstance(module, Sorter):
-            init.zeros_(module.type_embedding)
-        elif isinstance(module, ConstantLinear):
-            init.constant_(module.weight, module.value)
-            init.zeros_(module.bias)
-        elif isinstance(module, nn.Linear):  # PyTorch's own rule: the official sorter keeps it
-            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
-            if module.bias is not None:
-                init.uniform_(module.bias, -(module.in_features**-0.5), module.in_features**-0.5)
-        else:
-            super()._init_weights(module)
 
 
 class TVTSModel(TVTSPreTrainedModel):

@@ -52,9 +52,7 @@ def save(folder: Path, step: int, state: dict[str, Any], facts: dict[str, Any], 
         path.with_suffix(".pt").unlink(missing_ok=True)
 
 
-def load_latest(
-    folder: Path, settings: dict[str, Any], log: Log
-) -> tuple[dict[str, Any], dict[str, Any]] | None:
+def load_latest(folder: Path, settings: dict[str, Any], log: Log) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """The newest undamaged checkpoint as (state, facts), or None. A damaged one is named and passed over.
 
     Raises UserError with the differing keys when a checkpoint was made with other `settings`.

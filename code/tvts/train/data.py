@@ -2,7 +2,6 @@
 batch n depends neither on loader workers, nor on restarts, nor (for one global batch size) on the number of processes."""
 
 import collections
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,9 @@ from tvts.config.schema import Dataset as DatasetSettings
 from tvts.config.schema import Run
 from tvts.corpus.media import read_all_frames, read_frames
 from tvts.corpus.shards import read_member
-from tvts.corpus.windows import segment_transcripts
+from tvts.corpus.status import Failure
+from tvts.corpus.windows import digest, segment_transcripts, window_seconds
+from tvts.model import TVTSProcessor
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,7 @@ class Clips:
 
 def generator(*identity: int | str) -> np.random.Generator:
     """A random generator that is a pure function of `identity`."""
-    digest = hashlib.blake2b("/".join(map(str, identity)).encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest(*identity)[:16], "little")))
 
 
 def read_split(source: Source, split: str) -> pa.Table:
@@ -79,7 +79,7 @@ class TrainingSet(Dataset[dict[str, Any]]):
     """Samples of one source.
 
     An item is addressed by (pass, row) and holds `frames` uint8 [T, 3, S, S], `transcripts` (K texts as shown), `positions` [K] (true position of
-    each shown transcript), `keep` [n] (patches kept in every frame) or None, and `key`.
+    each shown transcript), `keep` [n] (patches kept in every frame) or None, `key`, and `replaced` (unreadable clips that it stands in for).
     """
 
     def __init__(self, source: Source, run: Run, image_size: int, patches: int, reader: str) -> None:
@@ -96,7 +96,19 @@ class TrainingSet(Dataset[dict[str, Any]]):
 
     def __getitem__(self, address: tuple[int, int]) -> dict[str, Any]:
         turn, index = address
-        row = self.table.slice(index, 1).to_pylist()[0]
+        for replaced in range(len(self)):
+            row = self.table.slice((index + replaced) % len(self), 1).to_pylist()[0]
+            try:
+                return self._sample(row, turn) | {"replaced": replaced}
+            except Failure as failure:
+                print(
+                    f"clip {row['key']} of dataset {self.source.name} cannot be read ({failure}); the next one stands in"
+                )
+        raise UserError(
+            f"dataset {self.source.name}: none of its {len(self)} training clips can be read from {self.source.clips}"
+        )
+
+    def _sample(self, row: dict[str, Any], turn: int) -> dict[str, Any]:
         random = generator(self.run.seed, turn, row["key"])
         start, seconds, transcripts = self._text(row, random)
         order = random.permutation(len(transcripts))
@@ -122,12 +134,7 @@ class TrainingSet(Dataset[dict[str, Any]]):
         window = row["windows"][random.integers(len(row["windows"]))]
         settings = self.source.settings
         texts = segment_transcripts(row["words"], window["start"], window["length"], settings)
-        return window["start"], span_seconds(settings, window["length"]), texts
-
-
-def span_seconds(settings: DatasetSettings, length: float) -> float:
-    """Seconds from the start of a window's first segment to the end of its last."""
-    return settings.segments * length + (settings.segments - 1) * settings.gap_seconds
+        return window["start"], window_seconds(window["length"], settings), texts
 
 
 def frame_numbers(times: np.ndarray, row: dict[str, Any]) -> list[int]:
@@ -158,7 +165,7 @@ class FixedWindows(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         row, window = self.items[index]
         settings = self.source.settings
-        seconds = span_seconds(settings, window["length"])
+        seconds = window_seconds(window["length"], settings)
         times = window["start"] + (np.arange(self.frames) + 0.5) * (seconds / self.frames)
         frames = self.clips.frames(row, frame_numbers(times, row))
         side = min(frames.shape[1:3])
@@ -194,10 +201,7 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for step in self.steps:
-            yield [
-                self._address(number)
-                for number in range(step * self.batch, (step + 1) * self.batch)[self.mine]
-            ]
+            yield [self._address(number) for number in range(step * self.batch, (step + 1) * self.batch)[self.mine]]
 
     def _address(self, number: int) -> tuple[int, int]:
         turn, place = divmod(number, self.rows)
@@ -210,19 +214,20 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
 
 
 class Collate:
-    """Samples -> batch: `frames` uint8 [B, T, 3, S, S], `input_ids` [B, K, L], `positions` [B, K], `keep` [B, n] or None, `keys`."""
+    """Samples -> batch: `frames` uint8 [B, T, 3, S, S], `input_ids` [B, K, L], `positions` [B, K], `keep` [B, n] or None,
+    `keys`, and `replaced`, the number of unreadable clips others stand in for."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, processor: TVTSProcessor) -> None:
+        self.processor = processor
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        texts = [text for sample in samples for text in sample["transcripts"]]
-        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=77, return_tensors="pt")
+        texts = [sample["transcripts"] for sample in samples]
         keep = [sample["keep"] for sample in samples]
         return {
             "keys": [sample["key"] for sample in samples],
+            "replaced": sum(sample.get("replaced", 0) for sample in samples),
             "frames": torch.stack([sample["frames"] for sample in samples]),
-            "input_ids": tokens["input_ids"].view(len(samples), -1, tokens["input_ids"].shape[-1]),
+            "input_ids": self.processor(text=texts)["input_ids"],
             "positions": torch.stack([sample["positions"] for sample in samples]),
             "keep": None if keep[0] is None else torch.stack(keep),
         }

@@ -14,12 +14,13 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from transformers import CLIPTokenizer
 
 from tvts.config import UserError
 from tvts.config.schema import Run
 from tvts.files import write_json
 from tvts.model import from_clip
-from tvts.model.processing import TVTSProcessor, normalize_frames
+from tvts.model.processing import PIXELS, TVTSProcessor, normalize_frames
 from tvts.model.tuning import set_trainable
 from tvts.objectives import sorting_accuracy, tvts_loss
 from tvts.train import checkpoint
@@ -50,6 +51,7 @@ class Meter:
 
     sums: dict[str, torch.Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    """`sums` and `counts` belong to the state of training: a run that continues writes the same records."""
     clips: int = 0
     waited: float = 0.0
     since: float = field(default_factory=time.perf_counter)
@@ -65,7 +67,10 @@ class Meter:
         """Means since the last reading, with clips per second and the share of time spent waiting for data."""
         seconds = time.perf_counter() - self.since
         means = {name: value.item() / self.counts[name] for name, value in self.sums.items()}
-        return means | {"clips_per_second": self.clips / seconds, "data_wait": self.waited / seconds}
+        timing = {"clips_per_second": self.clips / seconds, "data_wait": self.waited / seconds}
+        self.sums, self.counts = {}, {}
+        self.clips, self.waited, self.since = 0, 0.0, time.perf_counter()
+        return means | timing
 
 
 class Trainer:
@@ -90,11 +95,16 @@ class Trainer:
             train_embeddings=run.text.train_embeddings,
             train_final=run.text.train_final,
         )
-        self.processor = TVTSProcessor.from_clip(run.model.clip, statistics=self.data.pixels)
-        self.optimizer = build_optimizer(self.model, run.optim)
-        vision = self.model.config.vision_config
+        text, vision = self.model.config.text_config, self.model.config.vision_config
         self.image_size = vision.image_size
-        patches = (vision.image_size // vision.patch_size) ** 2
+        self.processor = TVTSProcessor(
+            CLIPTokenizer.from_pretrained(run.model.clip),
+            image_size=self.image_size,
+            pixels=self.data.pixels,
+            context_length=text.max_position_embeddings,
+        )
+        self.optimizer = build_optimizer(self.model, run.optim)
+        patches = self.model.config.num_patches
         self.sets = [TrainingSet(source, run, self.image_size, patches, reader) for source in sources]
         self.fixed = [
             FixedWindows(source, run.model.frames, self.image_size, reader)
@@ -103,8 +113,10 @@ class Trainer:
         ]
         self.plan = _plan(run, len(self.sets[0]))
         self.forward = self._wrap()
-        self.collate = Collate(self.processor.tokenizer)
+        self.collate = Collate(self.processor)
         self.stop = False
+        self.meter = Meter()
+        self.seen, self.replaced = 0, 0
         self.step = 0
 
     def train(self, minutes: float | None = None) -> dict[str, float]:
@@ -116,35 +128,32 @@ class Trainer:
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stop", True))
         self._resume()
         metrics = Metrics(self.folder / "metrics.jsonl", self.step) if self.process.leads else None
-        meter, saved = Meter(), time.monotonic()
-        began, first = time.monotonic(), self.step
+        saved = began = time.monotonic()
+        first, meter = self.step, self.meter
         last = self.validate() if self.step == self.plan.total else {}
-        for batches in self._batches(meter):
+        for batches in self._batches():
             losses = self._optimise(batches)
             self.step += 1
             meter.add(losses, sum(len(batch["keys"]) for batch in batches.values()) * self.process.world)
+            self._count(batches)
             done = self.step == self.plan.total
             if self.step % self.run.train.log_every == 0 or done:
                 record = meter.read()
                 self._check(record, batches)
-                meter = Meter()
                 if metrics:
-                    metrics.append(
-                        self.step, epoch=self.step / self.plan.steps_per_epoch, lr=self._rate(), **record
-                    )
+                    metrics.append(self.step, epoch=self.step / self.plan.steps_per_epoch, lr=self._rate(), **record)
                     pace = (time.monotonic() - began) / (self.step - first)
                     show(self._line(record, pace * (self.plan.total - self.step)), last=done)
             if self.step % self.plan.validate_every == 0 or done:
+                paused = time.perf_counter()
                 last = self.validate()
+                meter.since += time.perf_counter() - paused
                 if metrics:
                     metrics.append(self.step, epoch=self.step / self.plan.steps_per_epoch, **last)
-                meter = Meter()
             if any_process(self.stop or time.monotonic() > deadline, self.process) and not done:
                 self._save()
                 reason = "asked to stop" if self.stop else "out of time"
-                raise Stopped(
-                    f"{reason}: saved step {self.step} of {self.plan.total}; the same command continues"
-                )
+                raise Stopped(f"{reason}: saved step {self.step} of {self.plan.total}; the same command continues")
             if done or time.monotonic() - saved > 60 * self.run.train.checkpoint_minutes:
                 self._save()
                 saved = time.monotonic()
@@ -163,9 +172,7 @@ class Trainer:
                     outputs.append(self.model(*self._inputs(batch)))
                 positions.append(batch["positions"].to(self.process.device))
         self.model.train()
-        video = nn.functional.normalize(
-            torch.cat([output.video_embeds for output in outputs]).float(), dim=-1
-        )
+        video = nn.functional.normalize(torch.cat([output.video_embeds for output in outputs]).float(), dim=-1)
         text = nn.functional.normalize(torch.cat([output.text_embeds for output in outputs]).float(), dim=-1)
         ranks = (text @ video.T).argsort(dim=-1, descending=True).argsort(dim=-1).diagonal()
         result = {"val_windows": float(len(video)), "val_t2v_R@1": 100 * (ranks == 0).float().mean().item()}
@@ -181,7 +188,7 @@ class Trainer:
         self.processor.save_pretrained(output)
         write_json(card, facts | {"step": self.step})
 
-    def _batches(self, meter: Meter) -> Iterator[dict[int, dict[str, Any]]]:
+    def _batches(self) -> Iterator[dict[int, dict[str, Any]]]:
         """For each remaining step the batches that belong to it: one per source, or one source in turn when alternating."""
         alternating = self.data.mixing == "alternating" and len(self.sets) > 1
         sources = len(self.sets) if alternating else 1
@@ -211,7 +218,7 @@ class Trainer:
             began = time.perf_counter()
             chosen = [step % sources] if alternating else list(streams)
             batches = {number: next(streams[number]) for number in chosen}
-            meter.waited += time.perf_counter() - began
+            self.meter.waited += time.perf_counter() - began
             yield batches
 
     def _optimise(self, batches: dict[int, dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -240,7 +247,8 @@ class Trainer:
         """uint8 frames travel to the device and are normalised there."""
         device = self.process.device
         frames = batch["frames"].to(device, non_blocking=True)
-        video = normalize_frames(frames, self.processor.image_mean, self.processor.image_std)
+        statistics = PIXELS[self.data.pixels]
+        video = normalize_frames(frames, statistics.mean, statistics.std)
         keep = None if batch["keep"] is None else batch["keep"].to(device, non_blocking=True)
         return video, keep, batch["input_ids"].to(device, non_blocking=True)
 
@@ -253,8 +261,8 @@ class Trainer:
         if self.run.train.activation_checkpointing:
             self.model.gradient_checkpointing_enable()
         if self.run.train.compile and self.process.device.type == "cuda":
-            for layer in [*self.model.vision_model.encoder.layers, *self.model.text_model.encoder.layers]:
-                layer.compile()
+            for block in self.model.blocks():
+                block.compile()
         if self.process.world == 1:
             return self.model
         return DistributedDataParallel(self.model, find_unused_parameters=len(self.sources) > 1)
@@ -272,13 +280,20 @@ class Trainer:
         state, facts = found
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.meter.sums = {name: value.to(self.process.device) for name, value in state["sums"].items()}
+        self.meter.counts = state["counts"]
         self.step = facts["step"]
         if self.process.leads:
             show(f"continuing at step {self.step} of {self.plan.total}", last=True)
 
     def _save(self) -> None:
         if self.process.leads:
-            state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+            state = {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "sums": self.meter.sums,
+                "counts": self.meter.counts,
+            }
             checkpoint.save(
                 self.folder, self.step, state, {"settings": self._settings()}, self.run.train.keep_checkpoints
             )
@@ -291,6 +306,16 @@ class Trainer:
             raise UserError(
                 f"step {self.step}: the loss is {record['loss']}; last batch began with clips {keys}; "
                 "lower optim.lr_new or set optim.clip_gradient"
+            )
+
+    def _count(self, batches: dict[int, dict[str, Any]]) -> None:
+        """Stop when too many clips cannot be read."""
+        self.seen += sum(len(batch["keys"]) for batch in batches.values())
+        self.replaced += sum(batch["replaced"] for batch in batches.values())
+        if self.replaced > max(1.0, self.data.max_corrupt_share * self.seen):
+            raise UserError(
+                f"step {self.step}: {self.replaced} of {self.seen} clips could not be read, more than data.max_corrupt_share = "
+                f"{self.data.max_corrupt_share}; see the lines above for their keys, and build those shards again"
             )
 
     def _line(self, record: dict[str, float], remaining: float) -> str:
@@ -306,9 +331,7 @@ class Trainer:
 def _plan(run: Run, rows: int) -> Plan:
     assert run.data is not None
     steps_per_epoch = run.train.steps_per_epoch or steps_per_pass(rows, run.data.batch_size)
-    return Plan(
-        steps_per_epoch, run.train.epochs * steps_per_epoch, run.train.validate_every or steps_per_epoch
-    )
+    return Plan(steps_per_epoch, run.train.epochs * steps_per_epoch, run.train.validate_every or steps_per_epoch)
 
 
 def _seed(seed: int) -> None:

@@ -28,9 +28,7 @@ def rate(settings: Optim, step: int, steps_per_epoch: int, total_steps: int) -> 
     warmup = min(1.0, (step + 1) / (settings.warmup_steps + 1))
     if settings.schedule == "step":
         return warmup * 0.1 ** sum(step // steps_per_epoch >= milestone for milestone in settings.milestones)
-    remaining = max(
-        0.0, 1 - max(0, step - settings.warmup_steps) / max(1, total_steps - settings.warmup_steps)
-    )
+    remaining = max(0.0, 1 - max(0, step - settings.warmup_steps) / max(1, total_steps - settings.warmup_steps))
     return warmup * 0.5 * (1 - math.cos(math.pi * remaining))
 
 

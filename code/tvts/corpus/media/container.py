@@ -14,10 +14,10 @@ from tvts.corpus.status import Failure
 
 Source = Path | str | bytes | BinaryIO
 
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,ogg,h264,hevc,ivf,wav,mp3,aac,flac"
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg,ivf"
 """Demuxers a file may be opened with: none that follows references to other files (playlists, concat, image sequences)."""
 VIDEO_CODECS = frozenset(
-    "av1 flv1 h261 h263 h264 hevc mjpeg mpeg1video mpeg2video mpeg4 msmpeg4v2 msmpeg4v3 theora vc1 vp6f vp8 vp9 wmv1 wmv2 wmv3".split()
+    ["av1", "flv1", "h261", "h263", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4v3", "theora", "vc1", "vp6f", "vp8", "vp9", "wmv1", "wmv2", "wmv3"]
 )
 MAX_PIXELS = 4096 * 4096
 """Per frame; larger ones are refused before they are decoded."""
@@ -29,12 +29,12 @@ def opened(source: Source) -> Iterator[InputContainer]:
     file: Any = io.BytesIO(source) if isinstance(source, bytes) else str(source) if isinstance(source, Path) else source
     options = {"format_whitelist": FORMATS, "max_streams": "64", "enable_drefs": "0"}
     if isinstance(file, str):
+        if not Path(file).is_file():
+            raise Failure("removed", "no such file")
         file, options["protocol_whitelist"] = f"file:{file}", "file"
     try:
         with av.open(file, options=options, metadata_errors="replace") as container:
             yield container
-    except av.error.FileNotFoundError as error:
-        raise Failure("removed", "no such file") from error
     except (av.error.MemoryError, MemoryError) as error:
         raise Failure("skipped_rule", "decoding needs more memory than is allowed for one video") from error
     except av.error.FFmpegError as error:
@@ -48,7 +48,7 @@ def video_stream(container: InputContainer) -> VideoStream:
         raise Failure("corrupt", "no video stream")
     stream = streams[0]
     codec = stream.codec_context
-    if codec is None or codec.name not in VIDEO_CODECS and codec.codec.canonical_name not in VIDEO_CODECS:
+    if codec is None or (codec.name not in VIDEO_CODECS and codec.codec.canonical_name not in VIDEO_CODECS):
         raise Failure("unsupported_codec", f"video codec {codec.name if codec else 'unknown'} is not supported")
     codec.thread_count = 1
     codec.options = {"max_pixels": str(MAX_PIXELS)}
@@ -57,7 +57,9 @@ def video_stream(container: InputContainer) -> VideoStream:
 
 def _what_it_is(source: Source) -> str | None:
     """What a file that is not a video is instead, from its first bytes."""
-    head = source[:512] if isinstance(source, bytes) else Path(source).open("rb").read(512) if isinstance(source, Path | str) else b"?"
+    if not isinstance(source, bytes | Path | str):
+        return None
+    head = source[:512] if isinstance(source, bytes) else _head(Path(source))
     text = head.lstrip().lower()
     if not head:
         return "the file is empty"
@@ -66,3 +68,8 @@ def _what_it_is(source: Source) -> str | None:
     if text.startswith((b"<!doctype html", b"<html")):
         return "a web page, not a video"
     return None
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(512)

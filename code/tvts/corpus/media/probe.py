@@ -3,11 +3,9 @@
 import contextlib
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.stream import Stream
 from av.video.stream import VideoStream
 
 from tvts.corpus.media.container import MAX_PIXELS, Source, opened, video_stream
@@ -74,15 +72,17 @@ def display_size(stream: VideoStream) -> tuple[int, int]:
 
 def _verified_end(container: InputContainer, stream: VideoStream) -> float:
     """End of the last video frame, seconds. Reads the file's tail: an index at the front promises frames that a truncated file lacks."""
-    declared = container.duration / av.time_base if container.duration else None
     begin = container.start_time / av.time_base if container.start_time else 0.0
-    ends = _last_ends(container, stream, begin + declared - TAIL_SECONDS if declared else None)
-    if declared and max(ends.values(), default=-math.inf) < begin + declared - max(TRUNCATED_SECONDS, TRUNCATED_SHARE * declared):
+    if container.duration:
+        declared = container.duration / av.time_base
+        wanted = begin + declared - max(TRUNCATED_SECONDS, TRUNCATED_SHARE * declared)
+        ends = _last_ends(container, stream, begin + declared - TAIL_SECONDS)
+        if stream.index in ends and max(ends.values()) >= wanted:
+            return ends[stream.index]
         ends = _last_ends(container, stream, None)
-        have = max(ends.values(), default=begin) - begin
-        if have < declared - max(TRUNCATED_SECONDS, TRUNCATED_SHARE * declared):
-            raise Failure("corrupt", f"truncated: {have:.1f} of {declared:.1f} s are there")
-    if stream.index not in ends:
+        if ends and max(ends.values()) < wanted:
+            raise Failure("corrupt", f"truncated: {max(ends.values()) - begin:.1f} of {declared:.1f} s are there")
+    else:
         ends = _last_ends(container, stream, None)
     if stream.index not in ends:
         raise Failure("corrupt", "no video frames")
@@ -94,20 +94,8 @@ def _last_ends(container: InputContainer, stream: VideoStream, start: float | No
     ends: dict[int, float] = {}
     with contextlib.suppress(av.error.FFmpegError):
         container.seek(0 if start is None else max(0, int(start * av.time_base)), backward=True)
-        for packet in container.demux(*_timed(container, stream)):
+        for packet in container.demux(stream, *container.streams.audio[:1]):
             if packet.pts is not None and packet.time_base is not None:
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 ends[packet.stream.index] = max(ends.get(packet.stream.index, -math.inf), end)
     return ends
-
-
-def _timed(container: InputContainer, stream: VideoStream) -> list[Stream]:
-    return [stream, *container.streams.audio[:1]]
-
-
-def exists(path: Path) -> None:
-    """Raise Failure unless `path` is a regular file with something in it."""
-    if not path.is_file():
-        raise Failure("removed", "no such file" if not path.exists() else "not a file")
-    if path.stat().st_size == 0:
-        raise Failure("corrupt", "the file is empty")

@@ -34,7 +34,9 @@ def transcribe_shard(
     (no model, no annotations).
     """
     clips = [_clip(tar, row) for row in read_index(index).to_pylist() if row["status"] == "ok"]
-    engine: Engine = getattr(import_module(f"{__name__}.{settings.engine}"), ENGINES[settings.engine])(settings, threads)
+    engine: Engine = getattr(import_module(f"{__name__}.{settings.engine}"), ENGINES[settings.engine])(
+        settings, threads
+    )
     rows, begun, told = [], time.perf_counter(), time.perf_counter()
     for clip, transcript in zip(clips, engine.transcribe(clips), strict=True):
         rows.append(_row(clip, transcript, settings.engine, engine.model))

@@ -2,19 +2,25 @@
 
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from time import perf_counter
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from tvts.config import Transcribe, UserError
 from tvts.corpus.media import read_audio
 from tvts.corpus.shards import read_member
-from tvts.corpus.transcripts import Word
+from tvts.corpus.status import Failure, one_line
+from tvts.corpus.transcripts import Word, word
 
 RATE = 16000
-SILENCE = 1e-3
-"""Loudest RMS, of any 0.1 s, below which nothing can be said (-60 dB of full scale)."""
+"""Samples per second that listening engines are given."""
+
+_SILENCE = 1e-3
+_LONGEST_GUESS = 1.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Clip:
 
 @dataclass
 class Transcript:
-    """What an engine heard in one clip. `status`: ok, no_audio, no_speech, no_captions or internal. `seconds`: time spent on it."""
+    """What an engine found for one clip. `status`: ok, no_audio, no_speech, no_captions or internal. `seconds`: time spent on it."""
 
     words: list[Word] = field(default_factory=list)
     language: str | None = None
@@ -55,8 +61,11 @@ class Engine(Protocol):
 
 def failure(error: Exception) -> Transcript:
     """The transcript of a clip that an engine stumbled over."""
+    if isinstance(error, Failure) and error.status == "no_audio":
+        return Transcript(status="no_audio", message=error.message)
     where = traceback.extract_tb(error.__traceback__)[-1]
-    return Transcript(status="internal", message=f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})")
+    message = one_line(f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})")
+    return Transcript(status="internal", message=message)
 
 
 def hear(clip: Clip) -> np.ndarray | Transcript:
@@ -71,7 +80,70 @@ def hear(clip: Clip) -> np.ndarray | Transcript:
 
 
 def silent(sound: np.ndarray) -> bool:
-    """Whether no 0.1 s of `sound` is louder than -60 dB: engines invent text there."""
+    """Whether no 0.1 s of `sound` (float32 [samples]) is louder than -60 dB of full scale: engines invent text there."""
     part = RATE // 10
     parts = sound[: len(sound) // part * part].reshape(-1, part)
-    return len(parts) == 0 or bool(np.sqrt((parts**2).mean(axis=1)).max() < SILENCE)
+    return len(parts) == 0 or bool(np.sqrt((parts**2).mean(axis=1)).max() < _SILENCE)
+
+
+class Reader:
+    """An engine that reads the transcripts of whole videos from files, found by id, and cuts them to the clips."""
+
+    model: str | None = None
+
+    def __init__(self, settings: Transcribe, threads: int) -> None:
+        if settings.annotations is None or not Path(settings.annotations).is_dir():
+            raise UserError(
+                f"transcribe.annotations: got {settings.annotations!r}; {settings.engine} needs the folder of its files"
+            )
+        self.folder = Path(settings.annotations)
+        self.language = settings.language
+
+    def read(self, id: str) -> Transcript:
+        """The transcript of the video `id`, times from its start; status `no_captions` if there is none."""
+        raise NotImplementedError
+
+    def transcribe(self, clips: Sequence[Clip]) -> Iterator[Transcript]:
+        """As `Engine.transcribe`. Clips of one video follow each other, so the last video read is kept."""
+        id, video = None, Transcript()
+        for clip in clips:
+            begun = perf_counter()
+            if clip.id != id:
+                id, video = clip.id, self._read_safely(clip.id)
+            words = [
+                word(entry["word"], entry["start"] - clip.start, entry["end"] - clip.start, entry["probability"])
+                for entry in video.words
+                if clip.start <= entry["start"] < clip.start + clip.duration
+            ]
+            yield replace(video, words=words, seconds=perf_counter() - begun)
+
+    def _read_safely(self, id: str) -> Transcript:
+        try:
+            return self.read(id)
+        except Exception as error:
+            return failure(error)
+
+
+class Piece(NamedTuple):
+    """Text spoken from `start` to `end` (seconds; none = unknown), with the source's belief in it."""
+
+    text: str
+    start: float
+    end: float | None = None
+    probability: float = 1.0
+
+
+def spread(pieces: Sequence[Piece]) -> list[Word]:
+    """The words of `pieces`, evenly over each piece.
+
+    An unknown end is the start of the next piece, but at most 1 s per word after the piece's own start.
+    """
+    words = []
+    following = [*(piece.start for piece in pieces[1:]), float("inf")]
+    for (text, start, end, probability), limit in zip(pieces, following, strict=True):
+        tokens = text.split()
+        if end is None:
+            end = max(start, min(limit, start + _LONGEST_GUESS * len(tokens)))
+        edges = pairwise(np.linspace(start, end, len(tokens) + 1).tolist())
+        words += [word(token, *edge, probability) for token, edge in zip(tokens, edges, strict=True)]
+    return words

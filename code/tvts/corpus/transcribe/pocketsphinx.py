@@ -81,7 +81,12 @@ def recognise(sound: np.ndarray) -> list[Word]:
     _decoder.end_utt()
     rate, belief = _decoder.config["frate"], _decoder.get_logmath()
     return [
-        word(_ALTERNATIVE.sub("", part.word), part.start_frame / rate, (part.end_frame + 1) / rate, min(1.0, belief.exp(part.prob)))
+        word(
+            _ALTERNATIVE.sub("", part.word),
+            part.start_frame / rate,
+            (part.end_frame + 1) / rate,
+            min(1.0, belief.exp(part.prob)),
+        )
         for part in _decoder.seg() or ()
         if not _FILLER.fullmatch(part.word)
     ]

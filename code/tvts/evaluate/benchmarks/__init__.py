@@ -1,7 +1,8 @@
 """Benchmarks: `load` turns the annotations of a benchmark into `Items`; one module per adapter, found by its name.
 
-A new benchmark is a module here with `read(benchmark) -> Items` (and, where the real set has fixed sizes, `EXPECTED`), plus an entry in
-`config.yaml`. Options every adapter knows: `expected` (mapping of counts, or null for no check) and `prompts` (list of templates).
+A new benchmark is a module here with `read(benchmark) -> Items` (and, where the real set has fixed sizes,
+`EXPECTED`), plus an entry in `config.yaml`. Options every adapter knows: `expected` (mapping of counts, or null for
+no check) and `prompts` (list of templates).
 """
 
 import importlib
@@ -26,14 +27,17 @@ def adapters() -> list[str]:
 def load(benchmark: Benchmark) -> Items:
     """Read a benchmark's annotations and check them.
 
-    Counts are checked against `options.expected`, else against the sizes of the real set (eval-protocol invariants: 1,000 pairs of MSR-VTT
-    and LSMDC, 51 / 101 / 400 classes, 174 options). Raises UserError in one line for a missing or wrong file or count.
+    Counts are checked against `options.expected`, else against the sizes of the real set (eval-protocol invariants:
+    1,000 pairs of MSR-VTT and LSMDC, 51 / 101 / 400 classes, 174 options). Raises UserError in one line for a missing
+    or wrong file or count.
     """
     adapter = _adapter(benchmark)
     known = COMMON_OPTIONS | set(getattr(adapter, "OPTIONS", ()))
     for option in benchmark.options:
         if option not in known:
-            raise UserError(f"benchmark option {option!r}: unknown to adapter {benchmark.adapter}; known: {', '.join(sorted(known))}")
+            raise UserError(
+                f"benchmark option {option!r}: unknown to adapter {benchmark.adapter}; known: {', '.join(sorted(known))}"
+            )
     items: Items = adapter.read(benchmark)
     if "prompts" in benchmark.options:
         items = items.with_prompts(benchmark.options["prompts"])
@@ -45,7 +49,8 @@ def load(benchmark: Benchmark) -> Items:
 def survey(benchmarks: Mapping[str, Benchmark]) -> list[dict[str, Any]]:
     """What is on disk of each benchmark: rows of {benchmark, adapter, state, items, videos, message}.
 
-    `state`: `ready` (all videos there), `incomplete` (some), `missing` (annotations or all videos absent or wrong; `message` says what).
+    `state`: `ready` (all videos there), `incomplete` (some), `missing` (annotations or all videos absent or wrong;
+    `message` says what).
     """
     return [_look(name, benchmark) for name, benchmark in benchmarks.items()]
 

@@ -1,13 +1,24 @@
-"""DiDeMo paragraph retrieval: all descriptions of a video joined to one text, whole videos, ground-truth moments unused.
+"""DiDeMo paragraph retrieval: all descriptions of a video joined to one text, whole videos, ground-truth moments
+unused.
 
-Reads TVTS's `DiDeMo_test.tsv` (paragraph, video path) or LocalizingMoments' `test_data.json` (descriptions joined in file order by one
-blank). The number of pairs differs between releases (824 to 1,036 in the literature), so it is reported, not checked.
+Reads TVTS's `DiDeMo_test.tsv` (paragraph, video path) or LocalizingMoments' `test_data.json` (descriptions joined in
+file order by one blank). The number of pairs differs between releases (824 to 1,036 in the literature), so it is
+reported, not checked.
 """
 
 from pathlib import Path
 
 from tvts.config import Benchmark
-from tvts.evaluate.benchmarks.items import VIDEO_SUFFIXES, Item, Items, VideoFolder, existing, locate, read_json_file, read_rows
+from tvts.evaluate.benchmarks.items import (
+    VIDEO_SUFFIXES,
+    Item,
+    Items,
+    VideoFolder,
+    existing,
+    locate,
+    read_json_file,
+    read_rows,
+)
 
 
 def read(benchmark: Benchmark) -> Items:

@@ -1,13 +1,14 @@
 """HMDB-51 action recognition, split 1: zero-shot on the test list, linear probe trained on the training list.
 
 Reads TVTS's lists (`split_1_{train,test}_list.tsv`, labels from 1, and `label2id.json`), or the original split files
-(`{class}_test_split1.txt`: `<file> <0 unused | 1 train | 2 test>`), whose class names are the file names with blanks for underscores.
+(`{class}_test_split1.txt`: `<file> <0 unused | 1 train | 2 test>`), whose class names are the file names with blanks
+for underscores.
 """
 
 from pathlib import Path
 
 from tvts.config import Benchmark, UserError
-from tvts.evaluate.benchmarks.items import Item, Items, VideoFolder, existing, find, locate, read_tvts_split
+from tvts.evaluate.benchmarks.items import Item, Items, VideoFolder, existing, find, read_tvts_split
 
 EXPECTED = {"classes": 51}
 OPTIONS = {"split"}
@@ -28,7 +29,9 @@ def _original(folder: Path, split: int, videos: VideoFolder) -> Items:
     ending = f"_test_split{split}.txt"
     files = sorted(folder.rglob(f"*{ending}"))
     if not files:
-        raise UserError(f"{folder}: expected split_{split}_test_list.tsv or <class>{ending}; put the HMDB-51 split files there")
+        raise UserError(
+            f"{folder}: expected split_{split}_test_list.tsv or <class>{ending}; put the HMDB-51 split files there"
+        )
     names = [file.name.removesuffix(ending) for file in files]
     parts: dict[str, list[Item]] = {"0": [], "1": [], "2": []}
     for label, file in enumerate(files):

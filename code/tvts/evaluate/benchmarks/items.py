@@ -45,23 +45,39 @@ class Items:
 
     def with_prompts(self, prompts: Any) -> "Items":
         """The same items with other templates. Raises UserError unless each has exactly one `{}`."""
-        if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) and p.count("{}") == 1 for p in prompts):
-            raise UserError(f"benchmark option prompts: got {prompts!r}; should be a list of templates with one {{}} each")
+        if (
+            not isinstance(prompts, list)
+            or not prompts
+            or not all(isinstance(p, str) and p.count("{}") == 1 for p in prompts)
+        ):
+            raise UserError(
+                f"benchmark option prompts: got {prompts!r}; should be a list of templates with one {{}} each"
+            )
         return dataclasses.replace(self, prompts=tuple(prompts))
 
 
 def check(items: Items, benchmark: Benchmark, expected: Mapping[str, int]) -> None:
-    """Check that items answer the benchmark's protocols and have the `expected` counts (keys: items, classes, options)."""
+    """Check that items answer the benchmark's protocols and have the `expected` counts (keys: items, classes,
+    options).
+    """
     where = f"{benchmark.adapter} {benchmark.annotations}"
     if not isinstance(expected, Mapping) or set(expected) - {"items", "classes", "options"}:
-        raise UserError(f"benchmark option expected: got {expected!r}; should map items, classes or options to a count, or be null")
+        raise UserError(
+            f"benchmark option expected: got {expected!r}; should map items, classes or options to a count, or be null"
+        )
     if not items.test:
         raise UserError(f"{where}: no test items")
-    found = {"items": {len(items.test)}, "classes": {len(items.classes)}, "options": {len(item.options) for item in items.test}}
+    found = {
+        "items": {len(items.test)},
+        "classes": {len(items.classes)},
+        "options": {len(item.options) for item in items.test},
+    }
     for what, count in expected.items():
         if found[what] != {count}:
             counts = ", ".join(map(str, sorted(found[what])[:3]))
-            raise UserError(f"{where}: expected {count} {what}, found {counts}; set options.expected (null = any) if this is on purpose")
+            raise UserError(
+                f"{where}: expected {count} {what}, found {counts}; set options.expected (null = any) if this is on purpose"
+            )
     duplicates = len(items.test) - len({item.id for item in items.test})
     if duplicates:
         raise UserError(f"{where}: {duplicates} test items repeat an id; one row per item expected")
@@ -73,9 +89,15 @@ def _check_protocols(items: Items, benchmark: Benchmark, where: str) -> None:
     if "retrieval" in benchmark.protocols:
         _refuse(where, "no text", [item.id for item in items.test if not item.text])
     if {"recognition", "linear_probe"} & set(benchmark.protocols):
-        _refuse(where, f"a label outside 0..{len(items.classes) - 1}", [i.id for i in every if not _within(i.label, items.classes)])
+        _refuse(
+            where,
+            f"a label outside 0..{len(items.classes) - 1}",
+            [i.id for i in every if not _within(i.label, items.classes)],
+        )
     if "linear_probe" in benchmark.protocols and not items.train:
-        raise UserError(f"{where}: linear_probe needs training items and none were found; add the training list or drop the protocol")
+        raise UserError(
+            f"{where}: linear_probe needs training items and none were found; add the training list or drop the protocol"
+        )
     if "multiple_choice" in benchmark.protocols:
         _refuse(where, "an answer outside its options", [i.id for i in items.test if not _within(i.answer, i.options)])
 
@@ -96,7 +118,9 @@ def locate(folder: str | Path, *names: str) -> Path:
     """The first of `names` that exists under `folder`. Raises UserError naming all of them."""
     found = find(folder, *names)
     if found is None:
-        raise UserError(f"{folder}: expected one of {', '.join(names)}; put the file there or correct annotations in the config")
+        raise UserError(
+            f"{folder}: expected one of {', '.join(names)}; put the file there or correct annotations in the config"
+        )
     return found
 
 
@@ -132,11 +156,14 @@ def read_json_lines(path: Path) -> list[Any]:
     return rows
 
 
-def read_rows(path: Path, delimiter: str, columns: int, quoting: bool = False) -> list[list[str]]:
-    """Rows of a delimited file as strings, blank lines dropped. Raises UserError for a row of fewer than `columns`."""
+def read_rows(path: Path, delimiter: str, columns: int) -> list[list[str]]:
+    """Rows of a delimited file as strings, quotes kept, blank lines dropped.
+
+    Raises UserError for a row of fewer than `columns`.
+    """
     with open(path, encoding="utf-8-sig", newline="") as file:
-        style = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
-        rows = [(number, row) for number, row in enumerate(csv.reader(file, delimiter=delimiter, quoting=style), 1) if row]
+        reader = csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+        rows = [(number, row) for number, row in enumerate(reader, 1) if row]
     for number, row in rows:
         if len(row) < columns:
             raise UserError(f"{path} line {number}: expected at least {columns} columns, found {len(row)}")
@@ -149,21 +176,31 @@ def read_records(path: Path, *required: str) -> list[dict[str, str]]:
         reader = csv.DictReader(file)
         absent = [column for column in required if column not in (reader.fieldnames or [])]
         if absent:
-            raise UserError(f"{path}: no column {', '.join(absent)}; found {', '.join(reader.fieldnames or []) or 'an empty file'}")
+            raise UserError(
+                f"{path}: no column {', '.join(absent)}; found {', '.join(reader.fieldnames or []) or 'an empty file'}"
+            )
         return list(reader)
 
 
 def read_label2id(path: Path) -> list[str]:
-    """Class names of TVTS's `label2id.json`, in file order. Raises UserError unless stored ids equal the file order (from 0 or 1)."""
+    """Class names of TVTS's `label2id.json`, in file order.
+
+    Raises UserError unless stored ids equal the file order (from 0 or 1).
+    """
     mapping = read_json_file(path)
     ids = [int(value) for value in mapping.values()]
     if ids not in (list(range(len(ids))), list(range(1, len(ids) + 1))):
-        raise UserError(f"{path}: ids do not count up in file order, so the class order is ambiguous; reorder the file by id")
+        raise UserError(
+            f"{path}: ids do not count up in file order, so the class order is ambiguous; reorder the file by id"
+        )
     return list(mapping)
 
 
 def read_labelled_tsv(path: Path, first_label: int) -> list[tuple[str, int]]:
-    """TVTS's `<path> TAB <label>` lists as (path, 0-based label). A first line whose second column is no number is a header."""
+    """TVTS's `<path> TAB <label>` lists as (path, 0-based label).
+
+    A first line whose second column is no number is a header.
+    """
     rows = read_rows(path, "\t", 2)
     if rows and not rows[0][1].strip().isdigit():
         rows = rows[1:]
@@ -198,7 +235,9 @@ class VideoFolder:
             raise UserError(f"{root}: no such video folder; put the videos there or correct videos in the config")
 
     def find(self, name: str, *alternatives: str) -> Path:
-        """Path of `name` (or an alternative), by relative path, else by stem; `root/name` if there is none: such an item is counted missing."""
+        """Path of `name` (or an alternative), by relative path, else by stem; `root/name` if there is none: such an
+        item is counted missing.
+        """
         for candidate in (name, *alternatives):
             if (self.root / candidate).is_file():
                 return self.root / candidate

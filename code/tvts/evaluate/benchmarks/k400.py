@@ -1,15 +1,23 @@
 """Kinetics-400 action recognition: zero-shot on the validation set, linear probe trained on the training set.
 
-Reads TVTS's lists (`kinetics400_{train,val}_list_videos.tsv`, `<class>/<file>` with labels from 0, and `label2id.json`), or the original
-`{train,val}.csv` (`label`, `youtube_id`, `time_start`, `time_end`), whose classes are the labels in alphabetical order.
+Reads TVTS's lists (`kinetics400_{train,val}_list_videos.tsv`, `<class>/<file>` with labels from 0, and
+`label2id.json`), or the original `{train,val}.csv` (`label`, `youtube_id`, `time_start`, `time_end`), whose classes
+are the labels in alphabetical order.
 """
 
 from pathlib import Path
 
 from tvts.config import Benchmark, UserError
 from tvts.evaluate.benchmarks.items import (
-    Item, Items, VideoFolder, existing, find, locate, read_records, read_tvts_split,
-)  # fmt: skip
+    Item,
+    Items,
+    VideoFolder,
+    existing,
+    find,
+    locate,
+    read_records,
+    read_tvts_split,
+)
 
 EXPECTED = {"classes": 400}
 FOLDERS = {"test": ("videos_val", "val"), "train": ("train/train", "train")}
@@ -50,13 +58,19 @@ def _csv(path: Path) -> list[dict[str, str]]:
     rows = read_records(path, "label", "youtube_id", "time_start", "time_end")
     for row in rows:
         try:
-            row["file"] = f"{row['youtube_id']}_{int(float(row['time_start'])):06d}_{int(float(row['time_end'])):06d}.mp4"
+            row["file"] = (
+                f"{row['youtube_id']}_{int(float(row['time_start'])):06d}_{int(float(row['time_end'])):06d}.mp4"
+            )
         except ValueError:
-            raise UserError(f"{path}: times of {row['youtube_id']} are no numbers: {row['time_start']!r}, {row['time_end']!r}") from None
+            raise UserError(
+                f"{path}: times of {row['youtube_id']} are no numbers: {row['time_start']!r}, {row['time_end']!r}"
+            ) from None
     return rows
 
 
 def _find(videos: VideoFolder, split: str, label: str, file: str) -> Path:
     file = file.removesuffix(".mkv").removesuffix(".mp4") + ".mp4"
-    places = [f"{folder}/{file}" for folder in FOLDERS[split]] + [f"{folder}/{label}/{file}" for folder in FOLDERS[split]]
+    places = [f"{folder}/{file}" for folder in FOLDERS[split]] + [
+        f"{folder}/{label}/{file}" for folder in FOLDERS[split]
+    ]
     return videos.find(places[0], *places[1:], f"{label}/{file}", file)

@@ -1,7 +1,7 @@
 """LSMDC text-to-video retrieval: 1,000 film clips with one sentence each.
 
-Reads `LSMDC16_challenge_1000_publictect.csv`: tab separated, clip id first, sentence last, no header (a header line is recognised), no
-quoting: read with the usual CSV rules it would lose its first pair and merge rows at stray quotes.
+Reads `LSMDC16_challenge_1000_publictect.csv`: tab separated, clip id first, sentence last, no header (a header line
+is recognised), no quoting: read with the usual CSV rules it would lose its first pair and merge rows at stray quotes.
 """
 
 import re

@@ -1,7 +1,8 @@
 """MSR-VTT 1k-A text-to-video retrieval: 1,000 videos with one chosen caption each.
 
-Reads CLIP4Clip's `MSRVTT_JSFUSION_test.csv` (columns `video_id`, `sentence`), or the folder layout of Frozen in Time that TVTS uses:
-`MSR_VTT.json`, `val_list_jsfusion.txt` and `jsfusion_val_caption_idx.pkl` (or `.json`), which picks one caption per video.
+Reads CLIP4Clip's `MSRVTT_JSFUSION_test.csv` (columns `video_id`, `sentence`), or the folder layout of Frozen in Time
+that TVTS uses: `MSR_VTT.json`, `val_list_jsfusion.txt` and `jsfusion_val_caption_idx.pkl` (or `.json`), which picks
+one caption per video.
 """
 
 import pickle
@@ -37,7 +38,9 @@ def _frozen_in_time(folder: Path) -> list[tuple[str, str]]:
     ids = listed.read_text(encoding="utf-8").split()
     for id in ids:
         if id not in chosen or not 0 <= int(chosen[id]) < len(captions.get(id, [])):
-            raise UserError(f"{listed}: video {id!r} has no caption chosen in {name}; use the three files of one release")
+            raise UserError(
+                f"{listed}: video {id!r} has no caption chosen in {name}; use the three files of one release"
+            )
     return [(id, captions[id][int(chosen[id])]) for id in ids]
 
 
@@ -49,7 +52,9 @@ def _mapping(path: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             return dict(_PlainUnpickler(file).load())
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a plain id -> index mapping ({error}); use MSRVTT_JSFUSION_test.csv instead") from None
+        raise UserError(
+            f"{path}: not a plain id -> index mapping ({error}); use MSRVTT_JSFUSION_test.csv instead"
+        ) from None
 
 
 class _PlainUnpickler(pickle.Unpickler):

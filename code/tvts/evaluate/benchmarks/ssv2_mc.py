@@ -1,13 +1,23 @@
 """SSV2-MC: which of 174 texts describes a Something-Something V2 video.
 
-Reads TVTS's `val.jsonl` (`clip_name`, `options`, `answer`; options verbatim, no template). A folder with the dataset's own validation
-list and `labels.json` gives the same task over the 174 class names; its distractors are then all classes, not those of the paper.
+Reads TVTS's `val.jsonl` (`clip_name`, `options`, `answer`; options verbatim, no template). A folder with the
+dataset's own validation list and `labels.json` gives the same task over the 174 class names; its distractors are then
+all classes, not those of the paper.
 """
 
 from pathlib import Path
 
 from tvts.config import Benchmark, UserError
-from tvts.evaluate.benchmarks.items import Item, Items, VideoFolder, existing, find, locate, read_json_file, read_json_lines
+from tvts.evaluate.benchmarks.items import (
+    Item,
+    Items,
+    VideoFolder,
+    existing,
+    find,
+    locate,
+    read_json_file,
+    read_json_lines,
+)
 
 EXPECTED = {"options": 174}
 FIELDS = ("clip_name", "options", "answer")
@@ -32,7 +42,10 @@ def _tvts(path: Path, videos: VideoFolder) -> Items:
 
 def _labels(folder: Path, videos: VideoFolder) -> Items:
     listed = locate(folder, "something-something-v2-validation.json", "validation.json", "val.jsonl")
-    labels = {name: int(index) for name, index in read_json_file(locate(folder, "labels.json", "something-something-v2-labels.json")).items()}
+    labels = {
+        name: int(index)
+        for name, index in read_json_file(locate(folder, "labels.json", "something-something-v2-labels.json")).items()
+    }
     options = tuple(sorted(labels, key=labels.__getitem__))
     items = []
     for row in read_json_file(listed):

@@ -1,9 +1,9 @@
 """Your own benchmark: a folder with `test.csv` or `test.parquet`, optionally `train.*` and `classes.json`.
 
-Columns: `path` (relative to `videos`), optionally `id`; `text` for retrieval (videos may repeat: several texts for one video); `label`
-for recognition and linear probe; `options` (JSON list) and `answer` for multiple choice. Every other column is a tag: its values are
-reported as subsets. `classes.json`: list of prompts in index order, or a mapping label -> prompt; prompts are used as they are unless
-`options.prompts` gives templates.
+Columns: `path` (relative to `videos`), optionally `id`; `text` for retrieval (videos may repeat: several texts for
+one video); `label` for recognition and linear probe; `options` (JSON list) and `answer` for multiple choice. Every
+other column is a tag: its values are reported as subsets. `classes.json`: list of prompts in index order, or a
+mapping label -> prompt; prompts are used as they are unless `options.prompts` gives templates.
 """
 
 import json
@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from tvts.config import Benchmark, UserError
-from tvts.evaluate.benchmarks.items import Item, Items, VideoFolder, existing, find, locate, read_json_file, read_records
+from tvts.evaluate.benchmarks.items import (
+    Item,
+    Items,
+    VideoFolder,
+    existing,
+    find,
+    locate,
+    read_json_file,
+    read_records,
+)
 
 MEANINGS = {"id", "path", "text", "label", "options", "answer"}
 

@@ -1,7 +1,9 @@
-"""UCF-101 action recognition, split 1: zero-shot on the test list (3,783 videos), linear probe trained on the training list.
+"""UCF-101 action recognition, split 1: zero-shot on the test list (3,783 videos), linear probe trained on the
+training list.
 
-Reads TVTS's lists (`{train,test}list01_new.tsv`, labels from 1, and `label2id.json`), or the original folder `ucfTrainTestlist`
-(`classInd.txt`, `trainlist01.txt`, `testlist01.txt`), whose CamelCase class names become lower-case words.
+Reads TVTS's lists (`{train,test}list01_new.tsv`, labels from 1, and `label2id.json`), or the original folder
+`ucfTrainTestlist` (`classInd.txt`, `trainlist01.txt`, `testlist01.txt`), whose CamelCase class names become
+lower-case words.
 """
 
 import re
@@ -26,11 +28,17 @@ def read(benchmark: Benchmark) -> Items:
 
 
 def _original(folder: Path, split: int, videos: VideoFolder) -> Items:
-    classes = [line.split()[1] for line in locate(folder, "classInd.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
+    classes = [
+        line.split()[1]
+        for line in locate(folder, "classInd.txt").read_text(encoding="utf-8").splitlines()
+        if line.strip()
+    ]
     index = {name: label for label, name in enumerate(classes)}
 
     def items(path: Path | None) -> list[Item]:
-        names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()] if path else []
+        names = (
+            [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()] if path else []
+        )
         for name in names:
             if name.split("/")[0] not in index:
                 raise UserError(f"{path}: {name} lies in no class of classInd.txt")

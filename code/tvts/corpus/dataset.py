@@ -1,0 +1,249 @@
+"""The dataset stage: clips and their transcripts become rows that training reads, and a card that counts what was lost on the way.
+
+A shard depends on its own index and transcripts alone. What the card needs to know about a shard travels in the metadata of the shard's
+Parquet file, so that the card of thousands of shards reads thousands of small footers.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tvts.config import Dataset, UserError
+from tvts.corpus.shards import read_index
+from tvts.corpus.transcripts import REJECTING, TRANSCRIPT_SCHEMA, WORDS, clean
+from tvts.corpus.windows import fixed_windows, share, usable_windows
+from tvts.files import atomic, sha256_file, sha256_json, write_json
+
+DATASET_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("id", pa.string()),
+        ("shard", pa.int32()),
+        ("split", pa.string()),
+        ("duration", pa.float64()),
+        ("fps", pa.float64()),
+        ("frames", pa.int32()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("keyframes", pa.list_(pa.int32())),
+        ("words", WORDS),
+        ("caption", pa.string()),
+        ("windows", pa.list_(pa.struct([("start", pa.float32()), ("length", pa.float32())]))),
+        (
+            "fixed",
+            pa.list_(pa.struct([("start", pa.float32()), ("length", pa.float32()), ("order", pa.list_(pa.int32()))])),
+        ),
+    ]
+)
+
+_FACTS = b"tvts"
+_VOLATILE = ("seconds", "attempts")
+_FROM_INDEX = ("key", "id", "duration", "fps", "frames", "offset", "size", "keyframes")
+
+Row = dict[str, Any]
+
+
+def split_of(id: str, validation_share: float) -> str:
+    """`validation` or `train`, by the video's id alone: a video stays on its side in every dataset."""
+    return "validation" if share("split", id) < validation_share else "train"
+
+
+def build_shard(index: Path, transcripts: Path | None, settings: Dataset, output: Path) -> None:
+    """Write the usable clips of shard `index` (`{shard}.parquet`), in index order (`DATASET_SCHEMA`).
+
+    `transcripts` is the shard's transcripts, or none for datasets of captions. Raises `UserError` if they do not belong to the index.
+    """
+    clips = read_index(index)
+    ok = [row for row in clips.to_pylist() if row["status"] == "ok"]
+    facts = {
+        "statuses": Counter(clips["status"].to_pylist()),
+        "rows": clips.num_rows,
+        "downloaded": len({row["id"] for row in ok}),
+        "clips": len(ok),
+        "seconds": sum(row["duration"] for row in ok),
+    }
+    if settings.text == "caption":
+        rows, more = _captioned(ok)
+        inputs = [_content_sha256(clips)]
+    else:
+        heard = _read_transcripts(transcripts, index)
+        rows, more = _transcribed(ok, _by_key(heard, ok, index), settings)
+        inputs = [_content_sha256(clips), _content_sha256(heard)]
+    shard = int(index.stem)
+    rows = [row | {"shard": shard, "split": split_of(row["id"], settings.validation_share)} for row in rows]
+    for row in rows:
+        chosen = fixed_windows(row["windows"], row["key"], settings) if row["split"] == "validation" else []
+        row["fixed"] = [{"start": start, "length": length, "order": order} for start, length, order in chosen]
+        row["windows"] = [{"start": start, "length": length} for start, length in row["windows"]]
+    facts |= more | _sums(rows) | {"inputs": inputs}
+    schema = DATASET_SCHEMA.with_metadata({_FACTS: json.dumps(facts, sort_keys=True)})
+    with atomic(output) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema), temporary, compression="zstd")
+
+
+def _captioned(clips: list[Row]) -> tuple[list[Row], Row]:
+    """Clips with a caption, and the counts of what was found."""
+    rows = [
+        {name: clip[name] for name in _FROM_INDEX} | {"caption": clip["caption"].strip(), "words": [], "windows": []}
+        for clip in clips
+        if (clip["caption"] or "").strip()
+    ]
+    return rows, {
+        "captioned": len(rows),
+        "rules": {"no_caption": len(clips) - len(rows)},
+        "words": sum(len(row["caption"].split()) for row in rows),
+    }
+
+
+def _transcribed(clips: list[Row], transcripts: dict[str, Row], settings: Dataset) -> tuple[list[Row], Row]:
+    """Clips with at least one usable window, and the counts of what was found and lost."""
+    rows, rules, languages, statuses, kept, spoken = [], Counter[str](), Counter[str](), Counter[str](), 0, 0
+    for clip in clips:
+        transcript = transcripts[clip["key"]]
+        statuses[transcript["status"]] += 1
+        if transcript["status"] != "ok":
+            continue
+        words, fired = clean(transcript["words"], clip["duration"], settings.cleaning)
+        fired = sorted({*transcript["flags"], *fired})
+        languages[transcript["language"] or "unknown"] += 1
+        rejected = bool(REJECTING.intersection(fired))
+        windows = [] if rejected else usable_windows(words, clip["duration"], settings)
+        rules.update(fired if rejected or windows else [*fired, "no_window"])
+        kept += not rejected
+        if windows:
+            spoken += len(words)
+            rows.append(
+                {name: clip[name] for name in _FROM_INDEX}
+                | {"caption": clip["caption"], "words": words, "windows": windows}
+            )
+    return rows, {
+        "transcripts": statuses,
+        "transcribed": statuses["ok"],
+        "clean": kept,
+        "rules": rules,
+        "languages": languages,
+        "words": spoken,
+    }
+
+
+def _sums(rows: list[Row]) -> Row:
+    splits = ("train", "validation")
+    return {
+        "usable": len(rows),
+        "usable_seconds": sum(row["duration"] for row in rows),
+        "windows": sum(len(row["windows"]) for row in rows),
+        "fixed": sum(len(row["fixed"]) for row in rows),
+        "split_clips": {split: sum(row["split"] == split for row in rows) for split in splits},
+        "split_videos": {split: len({row["id"] for row in rows if row["split"] == split}) for split in splits},
+    }
+
+
+def _read_transcripts(path: Path | None, index: Path) -> pa.Table:
+    if path is None:
+        raise UserError(
+            f"{index}: text: transcript needs transcripts; set `transcribe` of its corpus, or use text: caption"
+        )
+    return pq.read_table(path, schema=TRANSCRIPT_SCHEMA)
+
+
+def _by_key(transcripts: pa.Table, clips: list[Row], index: Path) -> dict[str, Row]:
+    found = {row["key"]: row for row in transcripts.to_pylist()}
+    if found.keys() != {clip["key"] for clip in clips}:
+        raise UserError(f"{index}: its transcripts belong to other clips; transcribe this shard again")
+    return found
+
+
+def _content_sha256(table: pa.Table) -> str:
+    """Hash of a table's content without the columns that differ from run to run (times spent, attempts)."""
+    table = table.drop_columns([name for name in _VOLATILE if name in table.column_names]).replace_schema_metadata()
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return hashlib.sha256(stream.getvalue()).hexdigest()
+
+
+def build_card(
+    shards: Sequence[Path],
+    indexes: Sequence[Path],
+    transcripts: Sequence[Path],
+    plan: Path,
+    settings: Dataset,
+    output: Path,
+) -> None:
+    """Write a dataset's card: funnel, counts per status and rule, hours, words, duplicates, real-time factors, hash of the inputs.
+
+    `transcripts` is empty for captions. Equal inputs give equal bytes; `inputs_sha256` does not depend on times spent either.
+    """
+    facts = [json.loads(pq.read_schema(path).metadata[_FACTS]) for path in shards]
+    urls = pq.read_metadata(plan).num_rows
+    write_json(
+        output,
+        {
+            "funnel": _funnel(urls, facts, settings),
+            "statuses": _counted(facts, "statuses"),
+            "transcripts": _counted(facts, "transcripts"),
+            "rules": _counted(facts, "rules"),
+            "languages": _counted(facts, "languages"),
+            "hours": {"clips": _hours(facts, "seconds"), "usable": _hours(facts, "usable_seconds")},
+            "words": _total(facts, "words"),
+            "clips": _counted(facts, "split_clips"),
+            "videos": _counted(facts, "split_videos"),
+            "fixed_windows": _total(facts, "fixed"),
+            "duplicate_clips": _duplicates(indexes),
+            "real_time_factor": _real_time_factors(transcripts),
+            "inputs_sha256": sha256_json(
+                [settings.model_dump(), sha256_file(plan), [shard["inputs"] for shard in facts]]
+            ),
+            "settings": settings.model_dump(),
+        },
+    )
+
+
+def _funnel(urls: int, facts: list[Row], settings: Dataset) -> list[Row]:
+    middle = [("captioned", "clips")] if settings.text == "caption" else [("transcribed", "clips"), ("clean", "clips")]
+    stages = [("downloaded", "videos"), ("clips", "clips"), *middle, ("usable", "clips"), ("windows", "windows")]
+    counted = [{"stage": stage, "count": _total(facts, stage), "unit": unit} for stage, unit in stages]
+    return [
+        {"stage": "urls", "count": urls, "unit": "videos"},
+        *(counted[:-1] if settings.text == "caption" else counted),
+    ]
+
+
+def _total(facts: Iterable[Row], name: str) -> int:
+    return sum(shard[name] for shard in facts)
+
+
+def _hours(facts: list[Row], name: str) -> float:
+    return round(sum(shard[name] for shard in facts) / 3600, 4)
+
+
+def _counted(facts: list[Row], name: str) -> dict[str, int]:
+    return dict(sum((Counter(shard.get(name, {})) for shard in facts), Counter()))
+
+
+def _duplicates(indexes: Sequence[Path]) -> int:
+    """Clips whose bytes equal those of another clip, by the first 64 bits of their SHA-256."""
+    hashes = [
+        int(sha256[:16], 16)
+        for index in indexes
+        for sha256 in pq.read_table(index, columns=["sha256"])["sha256"].to_pylist()
+        if sha256
+    ]
+    return len(hashes) - len(np.unique(np.array(hashes, np.uint64)))
+
+
+def _real_time_factors(transcripts: Sequence[Path]) -> dict[str, float]:
+    """Per engine: seconds spent per second of audio, over all its clips."""
+    spent, heard = Counter[str](), Counter[str]()
+    for path in transcripts:
+        for row in pq.read_table(path, columns=["engine", "duration", "seconds"]).to_pylist():
+            spent[row["engine"]] += row["seconds"]
+            heard[row["engine"]] += row["duration"]
+    return {engine: round(spent[engine] / heard[engine], 4) for engine in spent if heard[engine]}

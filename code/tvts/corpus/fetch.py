@@ -1,0 +1,218 @@
+"""One shard of a corpus: fetch its videos, cut them into clips, and leave a tar and its index. Killed at any time, it continues.
+
+Each finished video lies in a work folder beside the output (its clips, and a JSON file of its rows, written last) until the shard is complete.
+"""
+
+import contextlib
+import json
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from tvts.config import Fetch, UserError
+from tvts.corpus.shards import INDEX_SCHEMA, TarWriter, read_plan
+from tvts.corpus.status import RETRYABLE, Failure
+from tvts.corpus.worker import Worker
+from tvts.files import atomic, read_json, sha256_json, write_json
+
+Source = Literal["youtube", "http", "local"]
+Row = dict[str, Any]
+BACKOFF_SECONDS = 2.0
+"""Pause before the second attempt; doubled before each further one."""
+LOG_SECONDS = 10.0
+BLOCKED_IN_A_ROW = 5
+"""A site that refuses this many videos in a row is asked no more."""
+
+
+def fetch_shard(
+    plan: Path,
+    shard: int,
+    source: Source,
+    settings: Fetch,
+    seed: int,
+    tar: Path,
+    index: Path,
+    log: Callable[[str], None] = print,
+    threads: int = 1,
+) -> None:
+    """Write `tar` and `index` of one shard of `plan`. A video that cannot be used becomes a row of the index with its status.
+
+    `threads` videos are handled at a time. Finished videos of an earlier, killed call with the same settings are kept; failures that may pass
+    are tried again. Raises UserError if the site refuses to serve (finished videos are kept for the next call).
+    """
+    videos = read_plan(plan, shard).to_pylist()
+    work = tar.parent / f".{tar.stem}.work"
+    _prepare(work, sha256_json([source, settings.model_dump(mode="json"), seed]))
+    finished = {video["key"]: rows for video in videos if (rows := _finished(work, video)) is not None}
+    todo = [video for video in videos if video["key"] not in finished]
+    if finished:
+        log(f"shard {shard}: continuing, {len(finished)} of {len(videos)} videos are finished")
+    with _Lanes(work, source, settings, seed, threads) as lanes:
+        for key, rows in _progress(lanes.handle_all(todo), f"shard {shard}", len(finished), len(videos), log):
+            finished[key] = rows
+    _assemble([row for video in videos for row in finished[video["key"]]], {video["key"]: video for video in videos}, work, tar, index)
+    shutil.rmtree(work)
+    counts: dict[str, int] = {}
+    for rows in finished.values():
+        counts[rows[0]["status"]] = counts.get(rows[0]["status"], 0) + 1
+    log(f"shard {shard}: {len(videos)} videos: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+
+
+def _prepare(work: Path, fingerprint: str) -> None:
+    """An empty work folder, or the one of an earlier call with the same settings, without its half-finished downloads."""
+    mark = work / "settings"
+    if not mark.is_file() or mark.read_text() != fingerprint:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        mark.write_text(fingerprint)
+    for folder in work.glob("lane-*"):
+        shutil.rmtree(folder)
+
+
+def _finished(work: Path, video: Row) -> list[Row] | None:
+    """Rows of a video handled before, unless its failure may pass by now."""
+    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+        rows: list[Row] = read_json(work / f"{video['key']}.json")
+        if rows[0]["id"] == video["id"] and not any(row["status"] in RETRYABLE for row in rows):
+            return rows
+    return None
+
+
+class _Lanes:
+    """`threads` videos at a time; each thread has a download worker, a cut worker and a folder of its own."""
+
+    def __init__(self, work: Path, source: Source, settings: Fetch, seed: int, threads: int) -> None:
+        self.work, self.source, self.settings, self.seed = work, source, settings, seed
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lane")
+        self._local = threading.local()
+        self._workers: list[Worker] = []
+        self._stopping = threading.Event()
+        self._blocked = 0
+
+    def __enter__(self) -> "_Lanes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for worker in self._workers:
+            worker.kill()
+        self._pool.shutdown()
+        for worker in self._workers:
+            worker.close()
+
+    def handle_all(self, videos: list[Row]) -> Iterator[tuple[str, list[Row]]]:
+        """(key, rows) of every video, as they are finished."""
+        futures = {self._pool.submit(self._handle, video): video["key"] for video in videos}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+    def _handle(self, video: Row) -> list[Row]:
+        began = time.monotonic()
+        deadline = began + self.settings.timeout_seconds
+        for attempt in range(1, self.settings.attempts + 1):
+            try:
+                rows = self._once(video, deadline)
+                break
+            except Failure as failure:
+                if self._stopping.is_set():
+                    raise
+                rows = [{"span": 0, "status": failure.status, "message": failure.message}]
+                pause = BACKOFF_SECONDS * 2 ** (attempt - 1)
+                if failure.status not in RETRYABLE or time.monotonic() + pause >= deadline:
+                    break
+                if attempt < self.settings.attempts and self._stopping.wait(pause):
+                    raise
+        self._check_blocked(rows[0])
+        seconds = round(time.monotonic() - began, 3)
+        for row in rows:
+            row.update(id=video["id"], key=f"{video['key']}_{row['span']:05d}", caption=video["caption"], attempts=attempt, seconds=seconds)
+        write_json(self.work / f"{video['key']}.json", rows)
+        return rows
+
+    def _once(self, video: Row, deadline: float) -> list[Row]:
+        """Fetch and cut one video. Its download is gone afterwards, whatever happens."""
+        folder = self.work / threading.current_thread().name.replace("_", "-")
+        folder.mkdir()
+        settings = self.settings.model_dump(mode="json")
+        try:
+            files = {"video": video["path"], "audio": None}
+            if self.source != "local":
+                request = {"url": video["url"], "source": self.source, "folder": str(folder), "settings": settings}
+                files = self._worker("download").call(request, deadline - time.monotonic())
+            stem = str(self.work / video["key"])
+            request = {"id": video["id"], **files, "settings": settings, "seed": self.seed, "stem": stem}
+            rows: list[Row] = self._worker("cut").call(request, deadline - time.monotonic())
+            return rows
+        finally:
+            shutil.rmtree(folder)
+
+    def _worker(self, kind: Literal["download", "cut"]) -> Worker:
+        if not hasattr(self._local, kind):
+            worker = Worker(kind)
+            self._workers.append(worker)
+            setattr(self._local, kind, worker)
+        found: Worker = getattr(self._local, kind)
+        return found
+
+    def _check_blocked(self, row: Row) -> None:
+        self._blocked = self._blocked + 1 if row["status"] == "blocked" else 0
+        if self.source == "youtube" and self._blocked >= BLOCKED_IN_A_ROW:
+            raise UserError(f"the site refused {self._blocked} videos in a row ({row['message']}); finished videos are kept, run the job again later")
+
+
+def _progress(
+    results: Iterator[tuple[str, list[Row]]], name: str, done: int, total: int, log: Callable[[str], None]
+) -> Iterator[tuple[str, list[Row]]]:
+    """Pass results on: a bar on a terminal, a line every few seconds elsewhere."""
+    began = told = time.monotonic()
+    before, clips, failed = done, 0, 0
+    with tqdm(total=total, initial=done, desc=name, unit="video", disable=not sys.stderr.isatty()) as bar:
+        for key, rows in results:
+            done += 1
+            clips += sum(row["status"] == "ok" for row in rows)
+            failed += rows[0]["status"] != "ok"
+            bar.update()
+            bar.set_postfix(clips=clips, failed=failed)
+            if bar.disable and time.monotonic() - told >= LOG_SECONDS:
+                told = time.monotonic()
+                left = (told - began) / (done - before) * (total - done)
+                log(f"{name}: {done}/{total} videos, {clips} clips, {failed} failed, about {left:.0f} s left")
+            yield key, rows
+
+
+def _assemble(rows: list[Row], videos: dict[str, Row], work: Path, tar: Path, index: Path) -> None:
+    """Write the tar in key order, then the index."""
+    rows = sorted(rows, key=lambda row: row["key"])
+    with atomic(tar) as temporary, temporary.open("wb") as file:
+        writer = TarWriter(file)
+        for row in rows:
+            if row["status"] == "ok":
+                _add_clip(writer, row, videos[row["key"].partition("_")[0]], work)
+        writer.close()
+    with atomic(index) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA), temporary, compression="zstd")
+
+
+def _add_clip(writer: TarWriter, row: Row, video: Row, work: Path) -> None:
+    """Members KEY.json, KEY.mp4, KEY.txt as video2dataset names and fills them; the row learns where its clip lies."""
+    described = {
+        **{name: row[name] for name in ("id", "key", "caption", "span", "start", "duration", "fps", "frames", "width", "height", "audio", "sha256")},
+        "url": video["url"],
+        "status": "success",
+        "error_message": None,
+        "clips": [[row["start"], round(row["start"] + row["duration"], 3)]],
+    }
+    writer.add(f"{row['key']}.json", json.dumps(described, sort_keys=True, ensure_ascii=False).encode())
+    row["offset"], row["size"] = writer.add(f"{row['key']}.mp4", work / row["file"])
+    if row["caption"] is not None:
+        writer.add(f"{row['key']}.txt", row["caption"].encode())

@@ -1,0 +1,77 @@
+"""The plan of a corpus: which videos there are and which shard each belongs to, decided once from the list.
+
+A video's key and shard are functions of its id alone, so that neither moves when the list grows, shrinks or is reordered.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tvts.config import Corpus, UserError
+from tvts.corpus.shards import PLAN_SCHEMA
+from tvts.corpus.sources import addresses, defects, read_list
+from tvts.files import atomic
+
+KEY_DIGITS = 19
+ROW_GROUP = 50_000
+
+
+def plan(corpus: Corpus, output: Path) -> None:
+    """Read the corpus's list, keep valid rows (the first of equal ids), and write them to `output`, sorted by shard and key.
+
+    Rows left out are counted in the file's schema metadata (`listed`, `duplicates`, `invalid`) and told in one line per kind. Raises
+    UserError if the list is missing, unreadable or holds no valid row.
+    """
+    table, unparsed = read_list(corpus)
+    listed = len(table) + unparsed
+    invalid = {"line that cannot be parsed": unparsed} if unparsed else {}
+    usable = pa.chunked_array([np.ones(len(table), bool)])
+    for kind, mask in defects(table, corpus).items():
+        fresh = pc.and_(mask, usable)
+        if count := pc.sum(fresh).as_py():
+            invalid[kind] = count
+            example = table["id"].filter(fresh)[0].as_py()
+            print(f"warning: {corpus.list}: {count} of {listed} rows left out: {kind}; the first has id {example!r}")
+        usable = pc.and_not(usable, mask)
+    rows = np.flatnonzero(usable.to_numpy())
+    if not len(rows):
+        raise UserError(f"corpus list {corpus.list}: no valid row among {listed}; {corpus.obtain}")
+    keys = hash_ids(table["id"].filter(usable))
+    _, first = np.unique(keys, return_index=True)
+    if duplicates := len(keys) - len(first):
+        print(f"warning: {corpus.list}: {duplicates} of {listed} rows left out: id listed before")
+    first = first[np.argsort(_shards(keys[first], corpus), kind="stable")]
+    counts = {"listed": listed, "duplicates": duplicates, "invalid": sum(invalid.values())}
+    _write(table, rows[first], keys[first], corpus, output, counts)
+    print(f"{output}: {len(first)} videos of {listed} listed, in {corpus.shards} shards")
+
+
+def hash_ids(ids: pa.ChunkedArray) -> np.ndarray:
+    """uint64 [N]: 63 bits of BLAKE2b of each id."""
+    blake2b = hashlib.blake2b
+    parts = [
+        np.frombuffer(b"".join(blake2b(text.encode(), digest_size=8).digest() for text in batch.to_pylist()), "<u8")
+        for chunk in ids.chunks
+        for batch in (chunk.slice(start, ROW_GROUP) for start in range(0, len(chunk), ROW_GROUP))
+    ]
+    return np.concatenate(parts) >> np.uint64(1)
+
+
+def _shards(keys: np.ndarray, corpus: Corpus) -> np.ndarray:
+    return (keys % np.uint64(corpus.shards)).astype(np.int32)
+
+
+def _write(table: pa.Table, rows: np.ndarray, keys: np.ndarray, corpus: Corpus, output: Path, counts: dict[str, int]) -> None:
+    """Write the given rows of the list, group by group."""
+    schema = PLAN_SCHEMA.with_metadata({name: str(count) for name, count in counts.items()})
+    with atomic(output) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for at in range(0, len(rows), ROW_GROUP):
+            group, key = table.take(rows[at : at + ROW_GROUP]), keys[at : at + ROW_GROUP]
+            url, path = addresses(group, corpus)
+            caption = group["caption"] if "caption" in group.column_names else pa.nulls(len(group), pa.string())
+            text = pc.utf8_lpad(pc.cast(pa.array(key), pa.string()), KEY_DIGITS, "0")
+            writer.write_table(pa.table([group["id"], url, path, caption, _shards(key, corpus), text], schema=schema))

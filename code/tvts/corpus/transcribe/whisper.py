@@ -1,0 +1,160 @@
+"""OpenAI's Whisper from a local checkpoint file. A clip is one input window, so clips are decoded in batches; greedy, so repeatable."""
+
+import base64
+import gzip
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+import whisper
+from whisper.audio import HOP_LENGTH, N_SAMPLES
+from whisper.decoding import DecodingResult
+from whisper.model import ModelDimensions
+from whisper.timing import find_alignment, merge_punctuations
+from whisper.tokenizer import get_tokenizer
+
+from tvts.config import Transcribe, UserError
+from tvts.corpus.transcribe.engine import Clip, Transcript, failure, hear
+from tvts.corpus.transcripts import Word, word
+from tvts.files import sha256_file
+
+# Bounds of Whisper's own transcribe() and, for the language, of MERLOT
+_COMPRESSION, _LOGPROB, _NO_SPEECH, _LANGUAGE = 2.4, -1.0, 0.6, 0.8
+_OPENING, _CLOSING = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
+
+
+class Whisper:
+    """Batched decoding at temperature 0 without timestamp tokens; words timed by cross-attention and dynamic time warping.
+
+    `transcribe.options` are Whisper's `DecodingOptions` (such as `beam_size`). `threads` read the audio of the next batch meanwhile.
+    """
+
+    def __init__(self, settings: Transcribe, threads: int):
+        if settings.model is None or not Path(settings.model).is_file():
+            raise UserError(
+                f"transcribe.model: got {settings.model!r}; whisper needs the path of a checkpoint file (nothing is downloaded)"
+            )
+        self.model = sha256_file(settings.model)
+        self.device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        self.whisper = _load(settings.model, self.model, self.device)
+        self.language = settings.language
+        self.batch_size = settings.batch_size
+        self.threads = threads
+        self.options = self._options(settings.options)
+
+    def _options(self, given: dict) -> whisper.DecodingOptions:
+        standard = {"language": self.language, "without_timestamps": True, "fp16": self.device == "cuda"}
+        try:
+            options = whisper.DecodingOptions(**standard, **given)
+            get_tokenizer(self.whisper.is_multilingual, language=self.language)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"transcribe.language, transcribe.options: Whisper refuses {self.language!r}, {given}: {error}"
+            ) from error
+        return options
+
+    def transcribe(self, clips: Sequence[Clip]) -> Iterator[Transcript]:
+        batches = [clips[start : start + self.batch_size] for start in range(0, len(clips), self.batch_size)]
+        with ThreadPoolExecutor(self.threads) as pool:
+            read = [pool.submit(hear, clip) for clip in batches[0]] if batches else []
+            for following in [*batches[1:], ()]:
+                heard = [part.result() for part in read]
+                read = [pool.submit(hear, clip) for clip in following]
+                yield from self._batch(heard)
+
+    def _batch(self, heard: list[np.ndarray | Transcript]) -> list[Transcript]:
+        begun = perf_counter()
+        sounds = [part for part in heard if isinstance(part, np.ndarray)]
+        recognised = iter(self.recognise(sounds) if sounds else [])
+        transcripts = [next(recognised) if isinstance(part, np.ndarray) else part for part in heard]
+        for transcript in transcripts:
+            transcript.seconds = (perf_counter() - begun) / len(transcripts)
+        return transcripts
+
+    @torch.inference_mode()
+    def recognise(self, sounds: list[np.ndarray]) -> list[Transcript]:
+        """One transcript per sound (float32 [samples], 16 kHz, at most 30 s)."""
+        padded = torch.stack([whisper.pad_or_trim(torch.from_numpy(sound), N_SAMPLES) for sound in sounds]).to(
+            self.device
+        )
+        mels = whisper.log_mel_spectrogram(padded, self.whisper.dims.n_mels)
+        try:
+            results = self.whisper.decode(mels, self.options)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"transcribe.batch_size: {self.batch_size} clips do not fit on {self.device}; take fewer"
+            ) from error
+        return [self._transcript(sound, result) for sound, result in zip(sounds, results, strict=True)]
+
+    def _transcript(self, sound: np.ndarray, result: DecodingResult) -> Transcript:
+        if result.no_speech_prob > _NO_SPEECH and result.avg_logprob < _LOGPROB:
+            return Transcript(
+                language=result.language, status="no_speech", message=f"no speech, p = {result.no_speech_prob:.2f}"
+            )
+        probabilities = result.language_probs or {}
+        doubts = {
+            "compressible": result.compression_ratio > _COMPRESSION,
+            "unlikely": result.avg_logprob < _LOGPROB,
+            "uncertain_language": bool(probabilities) and max(probabilities.values()) < _LANGUAGE,
+        }
+        try:
+            words = self._timed(sound, result)
+        except Exception as error:
+            return failure(error)
+        return Transcript(words, result.language, [name for name, fires in doubts.items() if fires])
+
+    def _timed(self, sound: np.ndarray, result: DecodingResult) -> list[Word]:
+        tokenizer = get_tokenizer(
+            self.whisper.is_multilingual,
+            num_languages=self.whisper.num_languages,
+            language=result.language,
+            task="transcribe",
+        )
+        text = [token for token in result.tokens if token < tokenizer.eot]
+        frames = len(sound) // HOP_LENGTH
+        timings = find_alignment(_Decoder(self.whisper), tokenizer, text, result.audio_features, frames)
+        merge_punctuations(timings, _OPENING, _CLOSING)
+        return [
+            word(part.word.strip(), part.start, part.end, float(part.probability))
+            for part in timings
+            if part.word.strip()
+        ]
+
+
+class _Decoder:
+    """Whisper's decoder in the place of the whole model: `find_alignment` is given the encoded audio instead of encoding it again."""
+
+    def __init__(self, model: whisper.Whisper):
+        self.decoder, self.dims, self.device, self.alignment_heads = (
+            model.decoder,
+            model.dims,
+            model.device,
+            model.alignment_heads,
+        )
+
+    def __call__(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return self.decoder(tokens, features)
+
+
+def _load(path: str, sha256: str, device: str) -> whisper.Whisper:
+    """The model in `path`, with the heads that time words: a checkpoint given by its path does not carry them."""
+    try:
+        model = whisper.load_model(path, device=device)
+    except (RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(f"transcribe.model: {path} is not a Whisper checkpoint: {error}") from error
+    heads = alignment_heads(Path(path).stem, sha256, model.dims)
+    if heads is not None:
+        model.set_alignment_heads(heads)
+    return model.eval()
+
+
+def alignment_heads(name: str, sha256: str, dims: ModelDimensions) -> bytes | None:
+    """Whisper's own table entry for a checkpoint: found by its hash, else by its file name if the sizes agree; none for others."""
+    by_hash = [known for known, url in whisper._MODELS.items() if url.split("/")[-2] == sha256]
+    entry = whisper._ALIGNMENT_HEADS.get(by_hash[0] if by_hash else name)
+    if entry is None or len(gzip.decompress(base64.b85decode(entry))) != dims.n_text_layer * dims.n_text_head:
+        return None
+    return entry

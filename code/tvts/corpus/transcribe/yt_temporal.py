@@ -1,0 +1,127 @@
+"""YT-Temporal-180M annotations: recognised words with times, and a denoised text (case, punctuation, corrections) without times.
+
+Each video is a JSON object (`subtitles`: [{word, time}], `denoised`: [{cleanasr, ...}], `info`), in `ID.json` or as a line of the
+`*.jsonl` / `*.jsonl.gz` files that the dataset is shipped as. The denoised tokens are aligned to the recognised words once, here;
+the official loader does it for every sample (TVTS: v2/data_loader/YTTemporal_dataset.py).
+"""
+
+import gzip
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ftfy
+import numpy as np
+
+from tvts.corpus.transcribe.engine import Clip, Piece, Reader, Transcript, spread
+from tvts.corpus.transcripts import Word, edit_distances, spoken
+
+_BAND_SHARE, _BAND_WORDS = 0.1, 32
+_ID = re.compile(r'"(?:display_)?id": ?"([^"]+)"')
+
+
+class YTTemporal(Reader):
+    """Reads `transcribe.annotations`. One file per video is quick; shipped `.jsonl` files are scanned once per shard."""
+
+    def transcribe(self, clips: Sequence[Clip]) -> Iterator[Transcript]:
+        wanted = {clip.id for clip in clips if not self._path(clip.id).is_file()}
+        self.lines = _scan(self.folder, wanted) if wanted else {}
+        return super().transcribe(clips)
+
+    def read(self, id: str) -> Transcript:
+        path = self._path(id)
+        text = path.read_text(encoding="utf-8") if path.is_file() else self.lines.get(id)
+        if text is None:
+            return Transcript(
+                status="no_captions", message=f"no {id}.json and no line for it in {self.folder}/*.jsonl[.gz]"
+            )
+        annotation = json.loads(text)
+        return Transcript(words(annotation), self.language, [] if annotation.get("denoised") else ["not_denoised"])
+
+    def _path(self, id: str) -> Path:
+        return self.folder / f"{id}.json"
+
+
+def _scan(folder: Path, ids: set[str]) -> dict[str, str]:
+    """The lines of `folder`'s jsonl files that belong to `ids`."""
+    found: dict[str, str] = {}
+    for path in sorted([*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")]):
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                found |= {id: line for id in ids.intersection(_ID.findall(line)) if _id(json.loads(line)) == id}
+        if len(found) == len(ids):
+            break
+    return found
+
+
+def _id(annotation: dict[str, Any]) -> str | None:
+    info = annotation.get("info", annotation)
+    return info.get("display_id") or info.get("id")
+
+
+def words(annotation: dict[str, Any]) -> list[Word]:
+    """Denoised tokens of a video with the times of the recognised words they stand for; those words themselves if it was not denoised."""
+    subtitles = [
+        Piece(ftfy.fix_text(entry["word"]), float(entry["time"]))
+        for entry in annotation["subtitles"]
+        if not (entry["word"].startswith("&") or entry["word"].endswith(";"))
+    ]
+    tokens = ftfy.fix_text(" ".join(block["cleanasr"] for block in annotation.get("denoised") or [])).split()
+    recognised = spread(subtitles)
+    if not tokens or not recognised:
+        return recognised
+    aligned: list[list[str]] = [[] for _ in recognised]
+    for token, position in zip(tokens, align([entry["word"] for entry in recognised], tokens), strict=True):
+        aligned[position].append(token)
+    return spread(
+        [Piece(" ".join(part), entry["start"], entry["end"]) for part, entry in zip(aligned, recognised, strict=True)]
+    )
+
+
+def align(raw: list[str], clean: list[str]) -> list[int]:
+    """For each of the `clean` tokens, the position of the `raw` word it stands for; positions do not decrease.
+
+    Dynamic time warping with the words' edit distance as cost, in a band of 10 % or 32 words around the diagonal, whichever is wider
+    (MERLOT, TVTS). A token on the path of several raw words goes to the most similar one.
+    """
+    costs = _costs([spoken(text) for text in raw], [spoken(text) for text in clean])
+    steps = _warp(costs)
+    positions, row, column = [0] * len(clean), len(raw) - 1, len(clean) - 1
+    best = np.full(len(clean), np.iinfo(np.int32).max)
+    while row >= 0 and column >= 0:
+        if costs[row, column] <= best[column]:
+            best[column], positions[column] = costs[row, column], row
+        step = steps[row, column]
+        row, column = row - (step != 2), column - (step != 1)
+    return positions
+
+
+def _costs(raw: list[str], clean: list[str]) -> np.ndarray:
+    """Edit distance of every pair of words -> int32 [raw, clean]; out of the band it is too large to be taken."""
+    vocabulary = {text: column for column, text in enumerate(sorted(set(clean)))}
+    codes = [[ord(letter) for letter in text] for text in vocabulary]
+    distances = {text: edit_distances([ord(letter) for letter in text], codes) for text in set(raw)}
+    order = [vocabulary[text] for text in clean]
+    costs = np.stack([distances[text][order] for text in raw])
+    rows, columns = np.arange(len(raw))[:, None], np.arange(len(clean))[None]
+    width = max(_BAND_SHARE * max(len(raw), len(clean)), _BAND_WORDS)
+    costs[np.abs(columns - rows * len(clean) / len(raw)) > width] = 1_000_000
+    return costs
+
+
+def _warp(costs: np.ndarray) -> np.ndarray:
+    """Best step into each cell: 0 from the diagonal, 1 from the row above, 2 from the column before -> int8 [rows, columns]."""
+    rows, columns = costs.shape
+    steps = np.zeros((rows, columns), np.int8)
+    above = np.full(columns + 1, np.iinfo(np.int64).max // 4)
+    above[0] = 0
+    for row in range(rows):
+        cost = costs[row].astype(np.int64)
+        entered = np.minimum(above[:-1], above[1:])
+        before = np.cumsum(cost) - cost
+        totals = np.minimum.accumulate(entered - before) + before
+        steps[row] = np.where(totals < entered, 2, above[1:] < above[:-1])
+        above = np.concatenate([[np.iinfo(np.int64).max // 4], totals + cost])
+    return steps

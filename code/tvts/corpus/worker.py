@@ -1,0 +1,152 @@
+"""Processes in which untrusted videos are handled, so that a hang, a crash or a memory bomb costs one video and not the job.
+
+A worker is started once and answers one request after another (JSON lines on its pipes). There are two kinds. `download` talks to the network
+and never looks into a file; `cut` looks into files with limited memory and, where the system lets it, without any network. A worker that
+does not answer in time is killed with all it started; the next request starts a fresh one.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+from tvts.corpus.status import Failure, one_line
+
+Kind = Literal["download", "cut"]
+MEMORY_BYTES = 4 << 30
+"""Address space of a `cut` worker."""
+PR_SET_PDEATHSIG, CLONE_NEWUSER, CLONE_NEWNET = 1, 0x10000000, 0x40000000
+
+
+class Worker:
+    """The parent's end. Start with the first call; use as a context manager."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def call(self, request: dict[str, Any], seconds: float) -> Any:
+        """The worker's answer. Raises the Failure it reports; Failure(`timeout`) after `seconds`; Failure(`corrupt`) if it crashes."""
+        process = self._process or self._start()
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            answer = json.loads(_read_line(process.stdout.fileno(), time.monotonic() + seconds))
+        except TimeoutError:
+            self.close()
+            raise Failure("timeout", f"{self.kind}: no result within {seconds:.0f} s") from None
+        except (EOFError, BrokenPipeError):
+            raise self._crash(process) from None
+        except BaseException:
+            self.close()
+            raise
+        if "status" in answer:
+            raise Failure(answer["status"], answer["message"])
+        return answer["result"]
+
+    def kill(self) -> None:
+        """End the worker and whatever it started; from any thread. A call under way raises Failure."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill the worker and free what it held; the next call starts another."""
+        self.kill()
+        if self._process is not None:
+            self._process.communicate()
+            self._process = None
+            self._errors.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, self.kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,
+        )
+        return self._process
+
+    def _crash(self, process: subprocess.Popen[bytes]) -> Failure:
+        code = process.wait()
+        self._errors.seek(0)
+        last = one_line((self._errors.read().decode(errors="replace").strip().splitlines() or [""])[-1])
+        self.close()
+        if code < 0:
+            return Failure("corrupt", f"{self.kind} crashed on it ({signal.Signals(-code).name}) {last}")
+        return Failure("internal", f"{self.kind} worker ended with code {code}: {last}")
+
+
+def _read_line(descriptor: int, deadline: float) -> bytes:
+    data = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while not data.endswith(b"\n"):
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise TimeoutError
+            part = os.read(descriptor, 1 << 16)
+            if not part:
+                raise EOFError
+            data += part
+    return data
+
+
+def serve(kind: Kind) -> None:
+    """The worker's end: answer requests until the pipe closes."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    _restrict(kind)
+    handle: Callable[[dict[str, Any]], Any]
+    if kind == "download":
+        from tvts.corpus.download import download as handle
+    else:
+        from tvts.corpus.cut import cut as handle
+    for line in sys.stdin.buffer:
+        answers.write(json.dumps(_answer(handle, json.loads(line))).encode() + b"\n")
+        answers.flush()
+
+
+def _answer(handle: Callable[[dict[str, Any]], Any], request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"result": handle(request)}
+    except Failure as failure:
+        return {"status": failure.status, "message": failure.message}
+    except MemoryError:
+        return {"status": "skipped_rule", "message": f"needs more than {MEMORY_BYTES >> 30} GiB of memory"}
+    except Exception as error:
+        return {"status": "internal", "message": f"{type(error).__name__}: {error}"}
+
+
+def _restrict(kind: Kind) -> None:
+    """Die with the parent, leave no core file; a worker that looks into files gets a memory limit and loses the network if it may."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if kind == "cut":
+            libc.unshare(CLONE_NEWNET if os.geteuid() == 0 else CLONE_NEWNET | CLONE_NEWUSER)
+    if kind == "cut":
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])  # type: ignore[arg-type]
