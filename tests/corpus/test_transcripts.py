@@ -51,7 +51,15 @@ def test_long_words_are_cut_at_their_end():
 
 @pytest.mark.parametrize(
     ("text", "run"),
-    [("", 0), ("a", 1), ("a b c", 1), ("no no no", 3), ("a b a b a b c", 3), ("x thank you thank you", 2), ("a b c d a b c", 1)],
+    [
+        ("", 0),
+        ("a", 1),
+        ("a b c", 1),
+        ("no no no", 3),
+        ("a b a b a b c", 3),
+        ("x thank you thank you", 2),
+        ("a b c d a b c", 1),
+    ],
 )
 def test_longest_run(text, run):
     assert longest_run(text.split()) == run

@@ -50,23 +50,35 @@ def test_a_silent_stretch_makes_exactly_the_windows_over_it_unusable():
     found = set(usable_windows(words, 12.0, SHORT))
     for start in np.arange(0, 7.5, 0.5).tolist():
         inside = [
-            sum(begin < entry["start"] and entry["end"] < end for entry in words) for begin, end in segments((start, 2.0), SHORT)
+            sum(begin < entry["start"] and entry["end"] < end for entry in words)
+            for begin, end in segments((start, 2.0), SHORT)
         ]
         assert ((start, 2.0) in found) == (min(inside) >= 2), start
     assert 0 < len(found) < 15
 
 
 def test_words_on_or_over_an_edge_belong_to_no_segment():
-    words = [word("edge", 0.0, 0.5), word("in", 0.5, 1.0), word("side", 1.0, 1.9), word("over", 1.9, 2.1), word("gap", 2.2, 2.8)]
+    words = [
+        word("edge", 0.0, 0.5),
+        word("in", 0.5, 1.0),
+        word("side", 1.0, 1.9),
+        word("over", 1.9, 2.1),
+        word("gap", 2.2, 2.8),
+    ]
     words += [word("next", 3.1, 3.5), word("one", 3.6, 4.0), word("touching", 4.5, 5.0)]
     assert segment_transcripts(words, 0.0, 2.0, SHORT) == ["in side", "next one"]
 
 
 def test_every_usable_window_has_its_words_after_storage_as_float32():
-    dataset = Dataset(corpus="c", segments=3, segment_seconds=[1.1, 1.7], gap_seconds=0.3, stride_seconds=0.1, min_words=2)
+    dataset = Dataset(
+        corpus="c", segments=3, segment_seconds=[1.1, 1.7], gap_seconds=0.3, stride_seconds=0.1, min_words=2
+    )
     generator = np.random.default_rng(0)
     starts = np.sort(generator.uniform(0, 20, 60)).astype(np.float32)
-    words = [word("w", float(start), float(end)) for start, end in zip(starts, np.append(starts[1:], np.float32(20)), strict=True)]
+    words = [
+        word("w", float(start), float(end))
+        for start, end in zip(starts, np.append(starts[1:], np.float32(20)), strict=True)
+    ]
     found = usable_windows(words, 20.0, dataset)
     assert len(found) > 100
     for start, length in found:

@@ -172,7 +172,7 @@ def test_sorting_does_not_move_the_text_tower() -> None:
 def test_activation_checkpointing_changes_no_gradient() -> None:
     plain, batch = make_model().train(), make_batch()
     saving = copy.deepcopy(plain)
-    saving.gradient_checkpointing_enable()
+    saving.activation_checkpointing_enable()
     for model in (plain, saving):
         output = model(**batch)
         (output.order_logits.square().sum() + output.text_embeds.sum()).backward()

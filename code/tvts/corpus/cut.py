@@ -28,7 +28,16 @@ def cut(request: dict[str, Any]) -> list[dict[str, Any]]:
         file = Path(f"{request['stem']}_{span:05d}.mp4")
         try:
             clip = transcode(video, start, seconds, settings, file, audio)
-            rows.append({"span": span, "status": "ok", "start": start, "duration": clip.duration, "file": file.name, **asdict(clip)})
+            rows.append(
+                {
+                    "span": span,
+                    "status": "ok",
+                    "start": start,
+                    "duration": clip.duration,
+                    "file": file.name,
+                    **asdict(clip),
+                }
+            )
         except Failure as failure:
             rows.append({"span": span, "status": failure.status, "message": failure.message})
     return rows

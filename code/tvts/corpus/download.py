@@ -1,7 +1,7 @@
 """What a `download` worker does: fetch one address by yt-dlp into a folder, within the rules for untrusted lists.
 
-Only the extractor for the corpus's source may run (the site's own, or the generic one for direct links to files); addresses, every redirect and
-every name resolved are checked against private networks; nothing of the user's yt-dlp configuration, plugins, cookies or netrc is used.
+Only the extractor for the corpus's source may run (the site's own, or the generic one for direct links to files); addresses, every redirect
+and every name resolved are checked against private networks; nothing of the user's yt-dlp configuration, plugins, cookies or netrc is used.
 """
 
 import functools
@@ -20,14 +20,20 @@ from yt_dlp.utils import DownloadError, GeoRestrictedError, UnsupportedError, Us
 
 from tvts.config import Fetch
 from tvts.corpus.status import Failure, Status
+from tvts.corpus.youtube import JS_RUNTIMES
 
 EXTRACTORS = {"youtube": ["youtube"], "http": ["generic"]}
-JS_RUNTIMES = ("deno", "node", "bun", "quickjs")
 MAX_REDIRECTS = 5
 SOCKET_TIMEOUT = 20
-YOUTUBE_SLEEP = (5, 10)
 
-HTTP_STATUS: dict[int, Status] = {401: "private", 403: "blocked", 404: "removed", 410: "removed", 429: "blocked", 451: "geo"}
+HTTP_STATUS: dict[int, Status] = {
+    401: "private",
+    403: "blocked",
+    404: "removed",
+    410: "removed",
+    429: "blocked",
+    451: "geo",
+}
 PHRASES: tuple[tuple[str, Status], ...] = (
     ("not a bot", "blocked"),
     ("try again later", "blocked"),
@@ -91,7 +97,9 @@ def check_url(url: str, settings: Fetch) -> None:
     if not parts.hostname:
         raise Failure("skipped_rule", "the address has no host")
     if not settings.allow_private_hosts and _is_private(parts.hostname):
-        raise Failure("skipped_rule", f"{parts.hostname} is on a private network; such hosts need fetch.allow_private_hosts: true")
+        raise Failure(
+            "skipped_rule", f"{parts.hostname} is on a private network; such hosts need fetch.allow_private_hosts: true"
+        )
 
 
 def _is_private(host: str) -> bool:
@@ -112,7 +120,9 @@ def _public_addresses(resolve: Any, trusted: frozenset[str], host: Any, *args: A
 
 def _proxy_hosts() -> frozenset[str]:
     """Hosts of the proxies the environment names: trusted, and then the ones who decide where redirects may lead."""
-    return frozenset(host for url in urllib.request.getproxies().values() if (host := urllib.parse.urlsplit(url).hostname))
+    return frozenset(
+        host for url in urllib.request.getproxies().values() if (host := urllib.parse.urlsplit(url).hostname)
+    )
 
 
 def _options(request: dict[str, Any], settings: Fetch) -> dict[str, Any]:
@@ -121,12 +131,13 @@ def _options(request: dict[str, Any], settings: Fetch) -> dict[str, Any]:
         "quiet": True, "no_warnings": True, "noprogress": True, "logger": _Silent(), "color": "no_color",
         "allowed_extractors": EXTRACTORS[request["source"]], "noplaylist": True, "cachedir": False, "usenetrc": False,
         "enable_file_urls": settings.allow_file_urls, "outtmpl": f"{request['folder']}/%(format_id)s.media", "updatetime": False,
-        "format": "(bv[vcodec!=none],ba)/b" if youtube else "b/bv", "format_sort": [f"res:{_rung(settings.short_side)}", "vcodec:h264", "+size"],
+        "format": "(bv[vcodec!=none],ba)/b" if youtube else "b/bv",
+        "format_sort": [f"res:{_rung(settings.short_side)}", "vcodec:h264", "+size"],
         "max_filesize": settings.max_bytes, "progress_hooks": [functools.partial(_check_size, limit=settings.max_bytes)],
         "retries": 3, "fragment_retries": 3, "extractor_retries": 3, "file_access_retries": 1, "socket_timeout": SOCKET_TIMEOUT,
         "retry_sleep_functions": {kind: lambda n: 2.0**n for kind in ("http", "fragment", "extractor")},
         "js_runtimes": {name: {} for name in JS_RUNTIMES}, "fixup": "never", "writesubtitles": False, "ignoreerrors": False,
-        **({"sleep_interval_requests": 1, "sleep_interval": YOUTUBE_SLEEP[0], "max_sleep_interval": YOUTUBE_SLEEP[1]} if youtube else {}),
+        "sleep_interval_requests": 1 if youtube else 0,
     }  # fmt: skip
 
 
@@ -186,7 +197,10 @@ def classify(error: BaseException) -> Failure:
         if isinstance(cause, _Private):
             return Failure("skipped_rule", str(cause))
         if isinstance(cause, HTTPError):
-            return Failure(HTTP_STATUS.get(cause.status, "transient" if cause.status >= 500 else "removed"), f"HTTP {cause.status} {cause.reason}")
+            return Failure(
+                HTTP_STATUS.get(cause.status, "transient" if cause.status >= 500 else "removed"),
+                f"HTTP {cause.status} {cause.reason}",
+            )
         if isinstance(cause, GeoRestrictedError):
             return Failure("geo", text)
         if isinstance(cause, UserNotLive):
@@ -211,4 +225,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(current))
         yield current
         details = getattr(current, "exc_info", None)
-        waiting += [details[1] if details else None, getattr(current, "cause", None), current.__cause__, current.__context__]
+        waiting += [
+            details[1] if details else None,
+            getattr(current, "cause", None),
+            current.__cause__,
+            current.__context__,
+        ]

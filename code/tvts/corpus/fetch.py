@@ -1,12 +1,12 @@
 """One shard of a corpus: fetch its videos, cut them into clips, and leave a tar and its index. Killed at any time, it continues.
 
-Each finished video lies in a work folder beside the output (its clips, and a JSON file of its rows, written last) until the shard is complete.
+Each finished video lies in a work folder beside the output (its clips, and a JSON file of its rows, written last) until the shard is
+complete.
 """
 
 import contextlib
 import json
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +16,14 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tvts.config import Fetch, UserError
 from tvts.corpus.shards import INDEX_SCHEMA, TarWriter, read_plan
 from tvts.corpus.status import RETRYABLE, Failure
 from tvts.corpus.worker import Worker
+from tvts.corpus.youtube import REFUSALS_IN_A_ROW, Turnstile, check_tools
 from tvts.files import atomic, read_json, sha256_json, write_json
 
 Source = Literal["youtube", "http", "local"]
@@ -29,8 +31,8 @@ Row = dict[str, Any]
 BACKOFF_SECONDS = 2.0
 """Pause before the second attempt; doubled before each further one."""
 LOG_SECONDS = 10.0
-BLOCKED_IN_A_ROW = 5
-"""A site that refuses this many videos in a row is asked no more."""
+DESCRIBED = ("id", "key", "caption", "span", "start", "duration", "fps", "frames", "width", "height", "audio", "sha256")
+"""What a clip's JSON in the tar repeats of its row."""
 
 
 def fetch_shard(
@@ -46,9 +48,11 @@ def fetch_shard(
 ) -> None:
     """Write `tar` and `index` of one shard of `plan`. A video that cannot be used becomes a row of the index with its status.
 
-    `threads` videos are handled at a time. Finished videos of an earlier, killed call with the same settings are kept; failures that may pass
-    are tried again. Raises UserError if the site refuses to serve (finished videos are kept for the next call).
+    `threads` videos are handled at a time. Finished videos of an earlier, killed call with the same settings are kept; failures that may
+    pass are tried again. Raises UserError if the site refuses to serve (finished videos are kept for the next call).
     """
+    if source == "youtube":
+        check_tools()
     videos = read_plan(plan, shard).to_pylist()
     work = tar.parent / f".{tar.stem}.work"
     _prepare(work, sha256_json([source, settings.model_dump(mode="json"), seed]))
@@ -56,15 +60,25 @@ def fetch_shard(
     todo = [video for video in videos if video["key"] not in finished]
     if finished:
         log(f"shard {shard}: continuing, {len(finished)} of {len(videos)} videos are finished")
-    with _Lanes(work, source, settings, seed, threads) as lanes:
+    turnstile = Turnstile(plan.parent / ".youtube.rate") if source == "youtube" else None
+    with _Lanes(work, source, settings, seed, threads, turnstile) as lanes:
         for key, rows in _progress(lanes.handle_all(todo), f"shard {shard}", len(finished), len(videos), log):
             finished[key] = rows
-    _assemble([row for video in videos for row in finished[video["key"]]], {video["key"]: video for video in videos}, work, tar, index)
+    _assemble(
+        [row for video in videos for row in finished[video["key"]]],
+        {video["key"]: video for video in videos},
+        work,
+        tar,
+        index,
+    )
     shutil.rmtree(work)
     counts: dict[str, int] = {}
     for rows in finished.values():
         counts[rows[0]["status"]] = counts.get(rows[0]["status"], 0) + 1
-    log(f"shard {shard}: {len(videos)} videos: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+    log(
+        f"shard {shard}: {len(videos)} videos: "
+        + ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    )
 
 
 def _prepare(work: Path, fingerprint: str) -> None:
@@ -90,7 +104,10 @@ def _finished(work: Path, video: Row) -> list[Row] | None:
 class _Lanes:
     """`threads` videos at a time; each thread has a download worker, a cut worker and a folder of its own."""
 
-    def __init__(self, work: Path, source: Source, settings: Fetch, seed: int, threads: int) -> None:
+    def __init__(
+        self, work: Path, source: Source, settings: Fetch, seed: int, threads: int, turnstile: Turnstile | None
+    ) -> None:
+        self._turnstile = turnstile
         self.work, self.source, self.settings, self.seed = work, source, settings, seed
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lane")
         self._local = threading.local()
@@ -117,6 +134,8 @@ class _Lanes:
             yield futures[future], future.result()
 
     def _handle(self, video: Row) -> list[Row]:
+        if self._turnstile is not None:
+            self._turnstile.wait()
         began = time.monotonic()
         deadline = began + self.settings.timeout_seconds
         for attempt in range(1, self.settings.attempts + 1):
@@ -135,7 +154,13 @@ class _Lanes:
         self._check_blocked(rows[0])
         seconds = round(time.monotonic() - began, 3)
         for row in rows:
-            row.update(id=video["id"], key=f"{video['key']}_{row['span']:05d}", caption=video["caption"], attempts=attempt, seconds=seconds)
+            row.update(
+                id=video["id"],
+                key=f"{video['key']}_{row['span']:05d}",
+                caption=video["caption"],
+                attempts=attempt,
+                seconds=seconds,
+            )
         write_json(self.work / f"{video['key']}.json", rows)
         return rows
 
@@ -166,24 +191,29 @@ class _Lanes:
 
     def _check_blocked(self, row: Row) -> None:
         self._blocked = self._blocked + 1 if row["status"] == "blocked" else 0
-        if self.source == "youtube" and self._blocked >= BLOCKED_IN_A_ROW:
-            raise UserError(f"the site refused {self._blocked} videos in a row ({row['message']}); finished videos are kept, run the job again later")
+        if self.source == "youtube" and self._blocked >= REFUSALS_IN_A_ROW:
+            raise UserError(
+                f"the site refused {self._blocked} videos in a row ({row['message']}); finished videos are kept, run the job again later"
+            )
 
 
 def _progress(
     results: Iterator[tuple[str, list[Row]]], name: str, done: int, total: int, log: Callable[[str], None]
 ) -> Iterator[tuple[str, list[Row]]]:
     """Pass results on: a bar on a terminal, a line every few seconds elsewhere."""
+    console = Console(stderr=True)
+    text = (TextColumn("{task.description}"), TextColumn("{task.fields[found]}"))
+    columns = (text[0], BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), text[1])
     began = told = time.monotonic()
     before, clips, failed = done, 0, 0
-    with tqdm(total=total, initial=done, desc=name, unit="video", disable=not sys.stderr.isatty()) as bar:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(name, total=total, completed=done, found="")
         for key, rows in results:
             done += 1
             clips += sum(row["status"] == "ok" for row in rows)
             failed += rows[0]["status"] != "ok"
-            bar.update()
-            bar.set_postfix(clips=clips, failed=failed)
-            if bar.disable and time.monotonic() - told >= LOG_SECONDS:
+            bar.update(task, advance=1, found=f"{clips} clips, {failed} failed")
+            if not console.is_terminal and time.monotonic() - told >= LOG_SECONDS:
                 told = time.monotonic()
                 left = (told - began) / (done - before) * (total - done)
                 log(f"{name}: {done}/{total} videos, {clips} clips, {failed} failed, about {left:.0f} s left")
@@ -206,7 +236,7 @@ def _assemble(rows: list[Row], videos: dict[str, Row], work: Path, tar: Path, in
 def _add_clip(writer: TarWriter, row: Row, video: Row, work: Path) -> None:
     """Members KEY.json, KEY.mp4, KEY.txt as video2dataset names and fills them; the row learns where its clip lies."""
     described = {
-        **{name: row[name] for name in ("id", "key", "caption", "span", "start", "duration", "fps", "frames", "width", "height", "audio", "sha256")},
+        **{name: row[name] for name in DESCRIBED},
         "url": video["url"],
         "status": "success",
         "error_message": None,

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from tvts.config import Corpus, UserError
 from tvts.corpus.shards import PLAN_SCHEMA
 from tvts.corpus.sources import addresses, defects, read_list
+from tvts.corpus.youtube import check_tools
 from tvts.files import atomic
 
 KEY_DIGITS = 19
@@ -26,6 +27,11 @@ def plan(corpus: Corpus, output: Path) -> None:
     Rows left out are counted in the file's schema metadata (`listed`, `duplicates`, `invalid`) and told in one line per kind. Raises
     UserError if the list is missing, unreadable or holds no valid row.
     """
+    if corpus.source == "youtube":
+        try:
+            check_tools()
+        except UserError as error:
+            print(f"warning: {error}")
     table, unparsed = read_list(corpus)
     listed = len(table) + unparsed
     invalid = {"line that cannot be parsed": unparsed} if unparsed else {}
@@ -65,7 +71,9 @@ def _shards(keys: np.ndarray, corpus: Corpus) -> np.ndarray:
     return (keys % np.uint64(corpus.shards)).astype(np.int32)
 
 
-def _write(table: pa.Table, rows: np.ndarray, keys: np.ndarray, corpus: Corpus, output: Path, counts: dict[str, int]) -> None:
+def _write(
+    table: pa.Table, rows: np.ndarray, keys: np.ndarray, corpus: Corpus, output: Path, counts: dict[str, int]
+) -> None:
     """Write the given rows of the list, group by group."""
     schema = PLAN_SCHEMA.with_metadata({name: str(count) for name, count in counts.items()})
     with atomic(output) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:

@@ -60,9 +60,15 @@ def read_index(path: Path) -> pa.Table:
 def _read(path: Path, schema: pa.Schema, what: str, filters: list[tuple[str, str, int]] | None = None) -> pa.Table:
     try:
         found = pq.read_schema(path)
-        missing = [field.name for field in schema if field.name not in found.names or found.field(field.name).type != field.type]
+        missing = [
+            field.name
+            for field in schema
+            if field.name not in found.names or found.field(field.name).type != field.type
+        ]
         if missing:
-            raise UserError(f"{path}: not a {what}: column {missing[0]!r} is missing or has another type; delete it and rerun the stage")
+            raise UserError(
+                f"{path}: not a {what}: column {missing[0]!r} is missing or has another type; delete it and rerun the stage"
+            )
         return pq.read_table(path, columns=schema.names, filters=filters)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such {what}; run the stage that writes it") from error
@@ -78,7 +84,9 @@ def read_member(tar: Path, offset: int, size: int) -> bytes:
     finally:
         os.close(descriptor)
     if len(data) != size:
-        raise EOFError(f"{tar}: {size} bytes at offset {offset} were expected, {len(data)} are there; the tar is not the one its index describes")
+        raise EOFError(
+            f"{tar}: {size} bytes expected at offset {offset}, {len(data)} are there; it is not the tar its index describes"
+        )
     return data
 
 

@@ -12,8 +12,8 @@ from tvts.config import Corpus, UserError
 
 NEEDED = {"youtube": ("id",), "http": ("id", "url"), "local": ("id", "path")}
 COLUMNS = ("id", "url", "path", "caption")
-WEBVID = {"videoid": "id", "contentUrl": "url", "name": "caption"}
-"""Columns of WebVid's own lists, read as ours."""
+WEBVID = {"videoid": "id", "contentUrl": "url", "name": "caption", "page_dir": "page_dir"}
+"""Columns of WebVid's own lists, read as ours. Its videos lie at `page_dir/videoid.mp4`."""
 
 YOUTUBE_ID = r"^[A-Za-z0-9_-]{11}$"
 ID = r"^[\p{L}\p{N}_-][\p{L}\p{M}\p{N} _.,:+=@~()-]*(/[\p{L}\p{N}_-][\p{L}\p{M}\p{N} _.,:+=@~()-]*)*$"
@@ -38,11 +38,14 @@ def read_list(corpus: Corpus) -> tuple[pa.Table, int]:
     try:
         table, unparsed = _read(path, corpus)
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise UserError(f"corpus list {path}: cannot be read ({str(error).splitlines()[0]}); expected UTF-8 {path.suffix[1:]} with a header") from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"corpus list {path}: cannot be read ({reason}); expected UTF-8 {path.suffix[1:]}") from error
     needed = NEEDED[corpus.source]
     missing = [name for name in needed if name not in table.column_names]
     if missing:
-        raise UserError(f"corpus list {path}: column {missing[0]!r} is missing; source {corpus.source} needs {' and '.join(needed)}")
+        raise UserError(
+            f"corpus list {path}: column {missing[0]!r} is missing; source {corpus.source} needs {' and '.join(needed)}"
+        )
     return table, unparsed
 
 
@@ -53,7 +56,8 @@ def _read(path: Path, corpus: Corpus) -> tuple[pa.Table, int]:
     if suffix == ".txt":
         return _tidy(_one_per_line(path, corpus.source).to_batches(), corpus), 0
     if suffix not in (".csv", ".tsv"):
-        raise UserError(f"corpus list {path}: expected .csv, .tsv, .txt or .parquet (.gz may follow), found {path.suffix or 'no extension'}")
+        found = path.suffix or "no extension"
+        raise UserError(f"corpus list {path}: expected .csv, .tsv (.gz may follow), .txt or .parquet, found {found}")
     return _read_csv(path, "\t" if suffix == ".tsv" else ",", corpus)
 
 
@@ -82,18 +86,28 @@ def _tidy(batches: Iterable[pa.RecordBatch], corpus: Corpus) -> pa.Table:
     """Our columns that the list has and its source uses: trimmed strings, empty ones null."""
     tidy = []
     for batch in batches:
-        columns = {WEBVID.get(name, name): column for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+        columns = {
+            WEBVID.get(name, name): column for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        }
+        if "page_dir" in columns and "path" not in columns:
+            columns["path"] = pc.binary_join_element_wise(columns["page_dir"], "/", columns["id"], ".mp4", "")
         tidy.append({name: _text(columns[name]) for name in (*NEEDED[corpus.source], "caption") if name in columns})
     names = tidy[0] if tidy else {}
     return pa.table({name: pa.chunked_array([columns[name] for columns in tidy], pa.string()) for name in names})
 
 
 def _one_per_line(path: Path, source: str) -> pa.Table:
-    lines = pa.array([text for line in path.read_text(encoding="utf-8").splitlines() if (text := line.strip()) and not text.startswith("#")], pa.string())
+    stripped = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    lines = pa.array([line for line in stripped if line and not line.startswith("#")], pa.string())
     if source == "youtube":
         return pa.table({"id": lines})
     names = pc.replace_substring_regex(lines, r"^.*/|[?#].*$", "")
-    return pa.table({"id": pc.replace_substring_regex(names, r"\.[A-Za-z0-9]{1,5}$", ""), "url" if source == "http" else "path": lines})
+    return pa.table(
+        {
+            "id": pc.replace_substring_regex(names, r"\.[A-Za-z0-9]{1,5}$", ""),
+            "url" if source == "http" else "path": lines,
+        }
+    )
 
 
 def _text(column: pa.Array) -> pa.Array:
@@ -130,4 +144,6 @@ def addresses(table: pa.Table, corpus: Corpus) -> tuple[pa.ChunkedArray, pa.Chun
     if corpus.source == "http":
         return table["url"], none
     root = f"{Path(corpus.root or Path(corpus.list).parent).resolve()}/"
-    return none, pc.if_else(pc.starts_with(table["path"], "/"), table["path"], pc.binary_join_element_wise(root, table["path"], ""))
+    return none, pc.if_else(
+        pc.starts_with(table["path"], "/"), table["path"], pc.binary_join_element_wise(root, table["path"], "")
+    )

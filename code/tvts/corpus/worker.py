@@ -1,8 +1,8 @@
 """Processes in which untrusted videos are handled, so that a hang, a crash or a memory bomb costs one video and not the job.
 
-A worker is started once and answers one request after another (JSON lines on its pipes). There are two kinds. `download` talks to the network
-and never looks into a file; `cut` looks into files with limited memory and, where the system lets it, without any network. A worker that
-does not answer in time is killed with all it started; the next request starts a fresh one.
+A worker is started once and answers one request after another (JSON lines on its pipes). There are two kinds. `download` talks to the
+network and never looks into a file; `cut` looks into files with limited memory and, where the system lets it, without any network. A
+worker that does not answer in time is killed with all it started; the next request starts a fresh one.
 """
 
 import contextlib

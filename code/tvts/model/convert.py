@@ -220,7 +220,7 @@ def _infer_config(
             "hidden_size": text_width,
             "intermediate_size": shape("text_model.resblocks.0.mlp.c_fc.weight")[0],
             "num_hidden_layers": depth("text_model.resblocks."),
-            "num_attention_heads": text_heads or text_width // 64,
+            "num_attention_heads": text_heads or max(1, text_width // 64),
             "max_position_embeddings": shape("text_positional_embedding")[0],
             "hidden_act": activation,
             "eos_token_id": vocabulary - 1,
@@ -230,7 +230,7 @@ def _infer_config(
             "hidden_size": width,
             "intermediate_size": shape("video_model.transformer.resblocks.0.mlp.c_fc.weight")[0],
             "num_hidden_layers": depth("video_model.transformer.resblocks."),
-            "num_attention_heads": vision_heads or width // 64,
+            "num_attention_heads": vision_heads or max(1, width // 64),
             "image_size": patch * round((shape("video_model.positional_embedding")[0] - 1) ** 0.5),
             "patch_size": patch,
             "hidden_act": activation,
@@ -277,6 +277,8 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
             f"{path}: not opened, its pickle holds more than tensors; if you trust the file, "
             "save its `state_dict` alone with torch.save and convert that"
         ) from None
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{path}: not a PyTorch checkpoint ({str(error).splitlines()[0]})") from None
+    except (RuntimeError, EOFError):
+        raise ValueError(f"{path}: not a PyTorch checkpoint, or damaged") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a state dict, got a {type(content).__name__}")
     return content.get("state_dict", content)

@@ -14,14 +14,14 @@ class Pixels(NamedTuple):
     """How frames become pixels: short side = int(`scale` * image size), `filter`, centre crop, then statistics."""
 
     scale: float
-    filter: Literal["nearest-exact", "bicubic"]
+    filter: Literal["nearest", "bicubic"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
 PIXELS = {
     # the official evaluation: ImageNet's statistics, although the towers start from CLIP
-    "official": Pixels(1.2, "nearest-exact", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "official": Pixels(1.2, "nearest", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "clip": Pixels(1.0, "bicubic", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
 
@@ -34,15 +34,21 @@ def normalize_frames(frames: Tensor, mean: Sequence[float], std: Sequence[float]
 
 
 def resize_and_crop(frames: Tensor, image_size: int, pixels: Pixels) -> Tensor:
-    """uint8 frames [T, 3, H, W] -> [T, 3, image_size, image_size]: short side scaled, then the centre cut out."""
-    short = int(image_size * pixels.scale)
-    height, width = frames.shape[-2:]
-    smaller = min(height, width)
-    if smaller != short:
-        size = (int(short * height / smaller), int(short * width / smaller))
-        frames = F.interpolate(frames, size, mode=pixels.filter, antialias=pixels.filter != "nearest-exact")
-    top, left = (round((side - image_size) / 2) for side in frames.shape[-2:])
-    return frames[..., top : top + image_size, left : left + image_size]
+    """uint8 frames [T, 3, H, W] -> [T, 3, image_size, image_size]: short side scaled, then the centre cut out, as PIL does."""
+    short, smaller = int(image_size * pixels.scale), min(frames.shape[-2:])
+    height, width = (int(short * side / smaller) for side in frames.shape[-2:])
+    top, left = (round((side - image_size) / 2) for side in (height, width))
+    rows, columns = slice(top, top + image_size), slice(left, left + image_size)
+    if pixels.filter == "nearest":
+        return frames[..., _nearest(frames.shape[-2], height)[rows, None], _nearest(frames.shape[-1], width)[columns]]
+    return F.interpolate(frames, (height, width), mode=pixels.filter, antialias=True)[..., rows, columns]
+
+
+def _nearest(given: int, wanted: int) -> Tensor:
+    """Source index of each pixel under PIL's nearest resize, which adds up the step in float64."""
+    steps = np.full(wanted, given / wanted)
+    steps[0] /= 2
+    return torch.from_numpy(np.add.accumulate(steps).astype(np.int64))
 
 
 class TVTSProcessor(ProcessorMixin):

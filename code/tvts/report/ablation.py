@@ -26,7 +26,9 @@ def draw_ablation(experiment: Experiment, name: str, scores: Scores, output: Pat
     for metric in scores.headlines(runs):
         panels.setdefault(metric._replace(tag=None), []).append(metric)
     if not panels:
-        raise UserError(f"ablation {name}: none of its {len(runs)} runs has a score yet; run `snakemake ablation_{name}`")
+        raise UserError(
+            f"ablation {name}: none of its {len(runs)} runs has a score yet; run `snakemake ablation_{name}`"
+        )
     tags = sorted({metric.tag for metrics in panels.values() for metric in metrics if metric.tag})
     looks = {tag: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, tag in enumerate([None, *tags])}
     baseline = baseline_of(experiment, name, scores)
@@ -86,7 +88,8 @@ def _panel(
 
 def _legend(looks: dict[str | None, tuple[str, str]], baseline: bool) -> list[Line2D]:
     handles = [
-        Line2D([], [], color=colour, marker=marker, markersize=5, label=tag or "all queries") for tag, (colour, marker) in looks.items()
+        Line2D([], [], color=colour, marker=marker, markersize=5, label=tag or "all queries")
+        for tag, (colour, marker) in looks.items()
     ]
     if baseline:
         handles.append(Line2D([], [], color=GREY, linestyle=(0, (5, 2.5)), label="CLIP, frame mean"))

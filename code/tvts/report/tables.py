@@ -17,7 +17,9 @@ Cell = str | int | float | None
 """A number is shown with one decimal; None was not run."""
 
 NOT_RUN = "not run"
-LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"} | {"±": r"$\pm$"})
+LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"} | {"±": r"$\pm$"}
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ def ablation_table(experiment: Experiment, name: str, scores: Scores) -> Table:
     if baseline:
         rows.append(["CLIP", "1/1", *(mean_sd(scores.values([baseline], metric)) for metric in metrics)])
     title = ablation.title or name
-    note = "Percent. Mean ± standard deviation over seeds. CLIP: the model the runs start from, frame features averaged."
+    note = (
+        "Percent. Mean ± standard deviation over seeds. CLIP: the model the runs start from, frame features averaged."
+    )
     return Table(f"Ablation: {title}", [title, "runs", *(metric.title for metric in metrics)], rows, note)
 
 
@@ -116,11 +120,10 @@ def mean_sd(values: Sequence[float]) -> str | None:
 
 def write(table: Table, path: Path) -> None:
     """Write `path`.md, .csv (numbers unrounded) and .tex."""
-    with atomic(path.with_suffix(".csv")) as temporary:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(table.columns)
-            writer.writerows([NOT_RUN if cell is None else cell for cell in row] for row in table.rows)
+    with atomic(path.with_suffix(".csv")) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table.columns)
+        writer.writerows([NOT_RUN if cell is None else cell for cell in row] for row in table.rows)
     for suffix, render in ((".md", markdown), (".tex", latex)):
         with atomic(path.with_suffix(suffix)) as temporary:
             temporary.write_text(render(table), encoding="utf-8")

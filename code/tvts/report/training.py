@@ -27,7 +27,12 @@ def draw_training(experiment: Experiment, layout: Layout, output: Path) -> None:
     Raises UserError when no run has been trained.
     """
     groups = _groups(experiment)
-    records = {run: read_metrics(layout.metrics(run)) for runs in groups.values() for run in runs if layout.metrics(run).exists()}
+    records = {
+        run: read_metrics(layout.metrics(run))
+        for runs in groups.values()
+        for run in runs
+        if layout.metrics(run).exists()
+    }
     shown = {label: [run for run in runs if run in records] for label, runs in groups.items()}
     shown = {label: runs for label, runs in shown.items() if runs}
     if not shown:

@@ -33,7 +33,9 @@ def draw_window(experiment: Experiment, dataset: str, layout: Layout, output: Pa
     heights = [max(1, len(wrapped)) for wrapped in lines]
     picture = 1.0 * frames[0][0].shape[0] / frames[0][0].shape[1] * 7.6 / (FRAMES * len(spans))
     with figure(output, 7.6, picture + 0.62 + 0.19 * sum(heights) + 0.12 * len(heights) + 0.45) as drawn:
-        top, bottom = drawn.subfigures(2, 1, height_ratios=[picture + 0.62, 0.19 * sum(heights) + 0.12 * len(heights) + 0.45])
+        top, bottom = np.atleast_1d(drawn.subfigures(
+            2, 1, height_ratios=[picture + 0.62, 0.19 * sum(heights) + 0.12 * len(heights) + 0.45]
+        )
         for number, (axes, span) in enumerate(zip(top.subplots(1, len(spans)), spans, strict=True)):
             _segment(axes, frames[number], number, span)
         _transcripts(bottom.subplots(), example, lines, heights)
@@ -73,7 +75,11 @@ def _transcripts(axes: Axes, example: dict[str, Any], lines: list[list[str]], he
     total = sum(heights) + 0.63 * len(heights) + 1
     axes.set_xlim(0, 1)
     axes.set_ylim(total, 0)
-    for x, head, side in ((0, "transcripts, as shuffled", "left"), (0.80, "belongs to", "center"), (0.935, "put at", "center")):
+    for x, head, side in (
+        (0, "transcripts, as shuffled", "left"),
+        (0.80, "belongs to", "center"),
+        (0.935, "put at", "center"),
+    ):
         axes.text(x, 0.4, head, ha=side, va="center", fontsize=8.5, color=GREY)
     y = 1.1
     for wrapped, height, true, put in zip(lines, heights, example["order"], example["predicted"], strict=True):

@@ -60,7 +60,7 @@ def _place(samples: np.ndarray, at: int, piece: np.ndarray) -> bool:
 def _resampled(container: InputContainer, rate: int) -> Iterator[tuple[np.ndarray, float]]:
     """Decoded audio as (mono float32 samples, time of the first, seconds): the mean of the channels. Damaged packets are passed over."""
     stream = container.streams.audio[0]
-    stream.thread_count = 1
+    stream.codec_context.thread_count = 1
     resampler = AudioResampler(format="fltp", rate=rate)
     for packet in container.demux(stream):
         try:

@@ -3,11 +3,13 @@
 import contextlib
 import io
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from tvts.corpus.status import Failure
@@ -16,9 +18,10 @@ Source = Path | str | bytes | BinaryIO
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg,ivf"
 """Demuxers a file may be opened with: none that follows references to other files (playlists, concat, image sequences)."""
-VIDEO_CODECS = frozenset(
-    ["av1", "flv1", "h261", "h263", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4v3", "theora", "vc1", "vp6f", "vp8", "vp9", "wmv1", "wmv2", "wmv3"]
-)
+VIDEO_CODECS = (
+    "av1", "flv1", "h261", "h263", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4v3", "theora",
+    "vc1", "vp6f", "vp8", "vp9", "wmv1", "wmv2", "wmv3",
+)  # fmt: skip
 MAX_PIXELS = 4096 * 4096
 """Per frame; larger ones are refused before they are decoded."""
 
@@ -43,7 +46,7 @@ def opened(source: Source) -> Iterator[InputContainer]:
 
 def video_stream(container: InputContainer) -> VideoStream:
     """The first real video stream (cover pictures do not count), one decoding thread. Raises Failure if there is none to decode."""
-    streams = [stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic]
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
         raise Failure("corrupt", "no video stream")
     stream = streams[0]
@@ -53,6 +56,11 @@ def video_stream(container: InputContainer) -> VideoStream:
     codec.thread_count = 1
     codec.options = {"max_pixels": str(MAX_PIXELS)}
     return stream
+
+
+def seconds(value: int | None, time_base: Fraction | None) -> float:
+    """A time stamp in seconds; 0 where the container gives none."""
+    return float(value * time_base) if value is not None and time_base else 0.0
 
 
 def _what_it_is(source: Source) -> str | None:

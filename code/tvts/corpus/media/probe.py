@@ -8,7 +8,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from tvts.corpus.media.container import MAX_PIXELS, Source, opened, video_stream
+from tvts.corpus.media.container import MAX_PIXELS, Source, opened, seconds, video_stream
 from tvts.corpus.status import Failure
 
 MAX_ASPECT = 8.0
@@ -37,12 +37,15 @@ class Probe:
 
 
 def probe(source: Source) -> Probe:
-    """Describe `source`. Raises Failure: `removed`, `corrupt` (not a video, no frames, truncated), `unsupported_codec`, `skipped_rule` (absurd size)."""
+    """Describe `source`.
+
+    Raises Failure: `removed`, `corrupt` (not a video, no frames, truncated), `unsupported_codec`, `skipped_rule` (absurd size).
+    """
     with opened(source) as container:
         stream = video_stream(container)
         width, height = display_size(stream)
         audio = bool(container.streams.audio) and container.streams.audio[0].codec_context is not None
-        start = float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
+        start = seconds(stream.start_time, stream.time_base)
         return Probe(
             format=container.format.name,
             codec=stream.codec_context.codec.canonical_name,
@@ -66,7 +69,9 @@ def display_size(stream: VideoStream) -> tuple[int, int]:
     ratio = float(stream.sample_aspect_ratio or 1) or 1.0
     shown = width * ratio
     if max(shown / height, height / shown) > MAX_ASPECT:
-        raise Failure("skipped_rule", f"{round(shown)}x{height} pixels; an aspect ratio up to {MAX_ASPECT:g} is accepted")
+        raise Failure(
+            "skipped_rule", f"{round(shown)}x{height} pixels; an aspect ratio up to {MAX_ASPECT:g} is accepted"
+        )
     return max(1, round(shown)), height
 
 
@@ -95,7 +100,7 @@ def _last_ends(container: InputContainer, stream: VideoStream, start: float | No
     with contextlib.suppress(av.error.FFmpegError):
         container.seek(0 if start is None else max(0, int(start * av.time_base)), backward=True)
         for packet in container.demux(stream, *container.streams.audio[:1]):
-            if packet.pts is not None and packet.time_base is not None:
-                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            if packet.pts is not None:
+                end = seconds(packet.pts + (packet.duration or 0), packet.time_base)
                 ends[packet.stream.index] = max(ends.get(packet.stream.index, -math.inf), end)
     return ends

@@ -24,14 +24,17 @@ Reader = Literal["pyav", "decord"]
 def frame_indices(frames: int, count: int) -> list[int]:
     """Middle frame of each of `count` equal segments of a video of `frames` frames; all frames if there are fewer.
 
-    The official "uniform" rule (TVTS:v2/base/base_dataset.py, `sample_frames`): floor((b_i + b_{i+1} - 1) / 2), b_i = floor(frames * i / count).
+    The official "uniform" rule (TVTS:v2/base/base_dataset.py, `sample_frames`): floor((b_i + b_{i+1} - 1) / 2) with bounds
+    b_i = floor(frames * i / count).
     """
     count = min(count, frames)
     bounds = [frames * i // count for i in range(count + 1)]
-    return [(low + high - 1) // 2 for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [(low + high - 1) // 2 for low, high in itertools.pairwise(bounds)]
 
 
-def read_frames(source: Source, indices: Sequence[int], reader: Reader = "pyav", keyframes: Sequence[int] | None = None) -> np.ndarray:
+def read_frames(
+    source: Source, indices: Sequence[int], reader: Reader = "pyav", keyframes: Sequence[int] | None = None
+) -> np.ndarray:
     """uint8 RGB [len(indices), H, W, 3]: the frames of the given numbers, in the given order, repeats allowed.
 
     `keyframes` are the frame numbers stored in the index of our own clips (constant rate, first frame at 0); without them the packets are
@@ -44,7 +47,9 @@ def read_frames(source: Source, indices: Sequence[int], reader: Reader = "pyav",
         raise ValueError("indices are empty; ask for at least one frame")
     with opened(source) as container:
         stream = video_stream(container)
-        timeline = _stored_timeline(stream, keyframes) if keyframes is not None else _scanned_timeline(container, stream)
+        timeline = (
+            _stored_timeline(stream, keyframes) if keyframes is not None else _scanned_timeline(container, stream)
+        )
         if timeline and wanted[0] >= 0 and wanted[-1] < len(timeline.times):
             frames = _sparse(container, stream, wanted, timeline)
         else:
@@ -79,7 +84,7 @@ class _Timeline:
 
 
 def _stored_timeline(stream: VideoStream, keyframes: Sequence[int]) -> _Timeline:
-    step = int(1 / (Fraction(stream.average_rate or 1) * stream.time_base))
+    step = int(1 / (Fraction(stream.average_rate or 1) * Fraction(stream.time_base or 1)))
     return _Timeline(range(0, stream.frames * step, step), keyframes)
 
 
@@ -90,13 +95,19 @@ def _scanned_timeline(container: InputContainer, stream: VideoStream) -> _Timeli
     """
     packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
     container.seek(0, backward=True)
-    times = sorted({packet.pts for packet in packets if packet.pts is not None})
+    stamps = [packet.pts for packet in packets if packet.pts is not None]
+    times = sorted(set(stamps))
     if not packets or len(times) < len(packets):
         return None
-    return _Timeline(times, sorted(bisect.bisect_left(times, packet.pts) for packet in packets if packet.is_keyframe))
+    keys = [packet.is_keyframe for packet in packets]
+    return _Timeline(
+        times, sorted(bisect.bisect_left(times, stamp) for stamp, key in zip(stamps, keys, strict=True) if key)
+    )
 
 
-def _sparse(container: InputContainer, stream: VideoStream, wanted: list[int], timeline: _Timeline) -> dict[int, VideoFrame]:
+def _sparse(
+    container: InputContainer, stream: VideoStream, wanted: list[int], timeline: _Timeline
+) -> dict[int, VideoFrame]:
     """Decode the wanted frames, jumping only where a keyframe lies between the decoder's position and the next wanted frame."""
     found: dict[int, VideoFrame] = {}
     decoder, position = container.decode(stream), 0
@@ -144,7 +155,7 @@ def _rgb(frame: VideoFrame, width: int, height: int, scaler: VideoReformatter) -
 
 
 def _read_decord(source: Source, indices: Sequence[int]) -> np.ndarray:
-    """decord, opened for this one read (it decodes ahead without limit while it is open); for our own clips alone: its FFmpeg is of 2018."""
+    """decord, opened for this one read (while open it decodes ahead without limit); for our own clips alone: its FFmpeg is of 2018."""
     import decord
 
     file = io.BytesIO(source) if isinstance(source, bytes) else str(source) if isinstance(source, Path) else source

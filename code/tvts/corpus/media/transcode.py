@@ -1,7 +1,8 @@
 """Cut one span out of a video and encode it so that sparse frames are cheap to read: constant rate, short GOPs, no B-frames, mono audio.
 
-Settings follow measurements: a GOP of 16 with x264's `veryfast` and `fastdecode` reads about nine times faster than a usual download. Without
-B-frames decoding order is display order and the first frame is at time 0, so no edit list shifts frame numbers (some readers ignore it).
+Settings follow measurements: a GOP of 16 with x264's `veryfast` and `fastdecode` reads about nine times faster than a usual download.
+Without B-frames decoding order is display order and the first frame is at time 0, so no edit list shifts frame numbers (some readers
+ignore it).
 """
 
 import itertools
@@ -23,12 +24,13 @@ from av.video.stream import VideoStream
 from tvts.config import Fetch
 from tvts.corpus.media.audio import RATE, decode_audio
 from tvts.corpus.media.container import opened, video_stream
+from tvts.corpus.media.container import seconds as clock
 from tvts.corpus.media.probe import display_size
 from tvts.corpus.status import Failure
 from tvts.files import sha256_file
 
 TICK_TOLERANCE = 1e-3
-"""Seconds by which a frame may be late and still be the one shown at a tick (time stamps are rounded to milliseconds in some containers)."""
+"""Seconds by which a frame may be late and still be shown at a tick (some containers round time stamps to milliseconds)."""
 LATE_SECONDS = 1.0
 """Frames may end this much before the span does; more means that the video is damaged."""
 SEEK_BACK_SECONDS = (0.0, 10.0)
@@ -59,7 +61,9 @@ class ClipInfo:
         return self.frames / self.fps
 
 
-def transcode(source: Path, start: float, seconds: float, settings: Fetch, output: Path, audio_source: Path | None = None) -> ClipInfo:
+def transcode(
+    source: Path, start: float, seconds: float, settings: Fetch, output: Path, audio_source: Path | None = None
+) -> ClipInfo:
     """Encode `seconds` of `source` from `start` (seconds after its first frame) to the mp4 `output`, and verify it.
 
     Equal inputs give equal bytes. `audio_source` holds the sound if it is in another file. Raises Failure if the span cannot be decoded
@@ -70,8 +74,10 @@ def transcode(source: Path, start: float, seconds: float, settings: Fetch, outpu
     try:
         with opened(source) as container:
             stream = video_stream(container)
-            origin = float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
-            samples = decode_audio(audio_source or source, start if audio_source else origin + start, float(count / rate))
+            origin = clock(stream.start_time, stream.time_base)
+            samples = decode_audio(
+                audio_source or source, start if audio_source else origin + start, float(count / rate)
+            )
             frames = constant_rate(_frames_from(container, stream, origin, start), start, rate, count)
             with av.open(str(output), "w", format="mp4", options=MUXING) as clip:
                 _encode(clip, _scaled(frames, _target_size(stream, settings.short_side)), rate, samples, settings)
@@ -81,7 +87,9 @@ def transcode(source: Path, start: float, seconds: float, settings: Fetch, outpu
         raise
 
 
-def constant_rate(frames: Iterator[tuple[float, VideoFrame]], start: float, rate: Fraction, count: int) -> Iterator[VideoFrame]:
+def constant_rate(
+    frames: Iterator[tuple[float, VideoFrame]], start: float, rate: Fraction, count: int
+) -> Iterator[VideoFrame]:
     """Exactly `count` frames: at tick k the frame that is on screen at `start` + k / `rate` (the last one not after it)."""
     shown: VideoFrame | None = None
     ends, tick = start, 0
@@ -92,7 +100,7 @@ def constant_rate(frames: Iterator[tuple[float, VideoFrame]], start: float, rate
         if tick == count:
             return
         shown = frame
-        ends = time + float((frame.duration or 0) * (frame.time_base or 0))
+        ends = time + clock(frame.duration, frame.time_base)
     if shown is None:
         raise Failure("corrupt", f"no frame can be decoded at {start:.1f} s")
     if ends + LATE_SECONDS < float(start + count / rate):
@@ -101,12 +109,14 @@ def constant_rate(frames: Iterator[tuple[float, VideoFrame]], start: float, rate
         yield shown
 
 
-def _frames_from(container: InputContainer, stream: VideoStream, origin: float, start: float) -> Iterator[tuple[float, VideoFrame]]:
+def _frames_from(
+    container: InputContainer, stream: VideoStream, origin: float, start: float
+) -> Iterator[tuple[float, VideoFrame]]:
     """(seconds after the first frame, frame) in display order, beginning with a frame at or before `start`."""
     for back in SEEK_BACK_SECONDS:
         if start - back <= 0:
             break
-        container.seek(int((origin + start - back) / stream.time_base), stream=stream, backward=True)
+        container.seek(int((origin + start - back) * av.time_base), backward=True)
         frames = _decoded(container, stream, origin)
         first = next(frames, None)
         if first is not None and first[0] <= start + TICK_TOLERANCE:
@@ -144,7 +154,9 @@ def _scaled(frames: Iterator[VideoFrame], size: tuple[int, int]) -> Iterator[Vid
         if frame is not last:
             if frame.is_corrupt:
                 raise Failure("corrupt", f"damaged picture at {frame.time or 0:.1f} s")
-            picture = _upright(scaler.reformat(frame, *size, format="yuv420p", interpolation=SCALING, threads=1), frame.rotation)
+            picture = _upright(
+                scaler.reformat(frame, *size, format="yuv420p", interpolation=SCALING, threads=1), frame.rotation
+            )
             last = frame
         yield picture
 
@@ -154,11 +166,13 @@ def _upright(frame: VideoFrame, rotation: int) -> VideoFrame:
     turns = round(rotation / 90) % 4
     if not turns:
         return VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p")
-    turned = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+    turned: np.ndarray = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
     return VideoFrame.from_ndarray(turned, format="rgb24").reformat(format="yuv420p")
 
 
-def _encode(clip: OutputContainer, frames: Iterator[VideoFrame], rate: Fraction, samples: np.ndarray | None, settings: Fetch) -> None:
+def _encode(
+    clip: OutputContainer, frames: Iterator[VideoFrame], rate: Fraction, samples: np.ndarray | None, settings: Fetch
+) -> None:
     first = next(frames)
     video = clip.add_stream("libx264", rate=rate, options=_x264(settings))
     video.width, video.height, video.pix_fmt = first.width, first.height, "yuv420p"
@@ -193,11 +207,14 @@ def verify(path: Path, frames: int, rate: Fraction, audio: bool) -> ClipInfo:
     with opened(path) as container:
         stream = container.streams.video[0]
         packets = [packet for packet in container.demux(stream) if packet.size]
-        times = [packet.pts * packet.time_base for packet in packets]
+        times = [clock(packet.pts, packet.time_base) for packet in packets]
         container.seek(0)
         decoded = sum(1 for _ in container.decode(stream))
-        if not stream.frames == len(packets) == decoded == frames or times != [number / rate for number in range(frames)]:
-            raise Failure("internal", f"clip has {stream.frames} declared, {len(packets)} stored, {decoded} decoded frames; expected {frames}")
+        if not stream.frames == len(packets) == decoded == frames or times != [
+            float(number / rate) for number in range(frames)
+        ]:
+            found = f"{stream.frames} declared, {len(packets)} stored, {decoded} decoded"
+            raise Failure("internal", f"clip has {found} frames; expected {frames} at {float(rate):g} fps from 0 s")
         if bool(container.streams.audio) != audio:
             raise Failure("internal", "clip lacks its audio")
         return ClipInfo(

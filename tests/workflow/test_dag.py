@@ -1,0 +1,94 @@
+"""The graph of jobs, from config alone: what would run, what is missing, what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.snake import ROOT, job_counts, snakemake
+from tvts.config import Experiment
+
+SMALL = {
+    "corpora": {"yt_temporal": {"shards": 3}, "webvid": {"shards": 2}},
+    "targets": {"runs": ["b16", "clip-b16"], "ablations": ["sorting"], "benchmarks": ["msrvtt", "ucf101"]},
+}
+DRY = ("-n", "--quiet", "rules")
+
+
+def test_small_config(tmp_path: Path) -> None:
+    assert job_counts(snakemake(tmp_path, *DRY, overlay=SMALL)) == {
+        "missing": 6,
+        "plan": 2,
+        "download": 5,
+        "transcribe": 3,
+        "dataset_shard": 5,
+        "dataset_card": 2,
+        "freeze": 3,
+        "pretrain": 2,
+        "embed": 6,
+        "score": 9,
+        "score_sorting": 1,
+        "freeze_config": 1,
+        "tables": 1,
+        "training_figure": 1,
+        "funnel_figure": 1,
+        "window_figure": 1,
+        "ablation_figure": 1,
+        "track": 1,
+        "all": 1,
+    }
+
+
+def test_one_ablation_alone(tmp_path: Path) -> None:
+    counts = job_counts(snakemake(tmp_path, "ablation_temporal_embedding", *DRY, overlay=SMALL))
+    assert counts["pretrain"] == 2
+    assert counts["ablation_figure"] == 1
+    assert "track" not in counts
+
+
+@pytest.mark.slow
+def test_the_papers_graph_is_whole_without_any_data(tmp_path: Path) -> None:
+    run = snakemake(tmp_path, *DRY)
+    counts = job_counts(run)
+    experiment = Experiment.load(ROOT / "config.yaml")
+    assert counts["download"] == 6500
+    assert counts["transcribe"] == 6000
+    assert counts["pretrain"] == sum(experiment.runs[name].kind == "tvts" for name in experiment.target_runs()) == 11
+    assert counts["embed"] == len(experiment.target_runs()) * 7
+    assert counts["missing"] == 13
+    for name, benchmark in experiment.config.benchmarks.items():
+        assert f"missing: {benchmark.annotations}\n         {benchmark.obtain}" in run.stderr, name
+
+
+def test_a_missing_file_fails_with_the_way_to_get_it(tmp_path: Path) -> None:
+    run = snakemake(tmp_path, "results/corpora/webvid/plan.parquet", overlay=SMALL, check=False)
+    assert run.returncode != 0
+    assert "data/webvid/webvid_train.csv is missing. To get it: WebVid is withdrawn" in run.stderr
+
+
+def test_a_present_file_is_never_an_output(tmp_path: Path) -> None:
+    mine = tmp_path / "data/webvid/webvid_train.csv"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("id,path,caption\na,a.mp4,a dog\n", encoding="utf-8")
+    counts = job_counts(snakemake(tmp_path, "results/corpora/webvid/plan.parquet", *DRY, "--forceall", overlay=SMALL))
+    assert counts == {"plan": 1}
+
+
+def test_a_wrong_config_is_one_line(tmp_path: Path) -> None:
+    run = snakemake(tmp_path, *DRY, overlay={"runs": {"b16": {"set": {"optim": {"lr_new": "1e-4"}}}}}, check=False)
+    assert run.returncode != 0
+    assert "config: runs.b16.optim.lr_new: got '1e-4'; should be a valid number" in run.stdout + run.stderr
+    assert "Traceback" not in run.stdout + run.stderr
+
+
+def test_a_config_edited_while_running_is_refused(tmp_path: Path) -> None:
+    run = snakemake(
+        tmp_path, *DRY, overlay=SMALL, check=False, environment={"TVTS_CONFIG_SHA256": "of the config before"}
+    )
+    assert run.returncode != 0
+    assert "config was edited while the workflow runs" in run.stdout + run.stderr
+
+
+def test_the_slurm_profile_is_found_by_name(tmp_path: Path) -> None:
+    (tmp_path / "slurm").symlink_to(ROOT / "slurm")
+    counts = job_counts(snakemake(tmp_path, "--profile", "slurm", *DRY, overlay=SMALL))
+    assert counts["pretrain"] == 2
