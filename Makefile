@@ -9,9 +9,9 @@ export PATH := $(abspath $(BIN)):$(PATH)
 .PHONY: demo test check mlflow lock docs clean
 
 demo: $(INSTALLED)
-	snakemake --cores $(CORES) --configfile demo/config.yaml --keep-going --rerun-incomplete --quiet rules progress
+	tvts watch snakemake --cores $(CORES) --configfile demo/config.yaml --keep-going --rerun-incomplete
 	snakemake --cores 1 --configfile demo/config.yaml --report results/report/report.html --quiet all
-	@echo "The report is at $(abspath results/report/report.html)  -  browse the runs with: make mlflow"
+	@echo "report: $(abspath results/report/report.html)    browse the runs: make mlflow"
 
 test: $(INSTALLED)
 	pytest -n $(CORES)

@@ -124,16 +124,16 @@ def play(
 
     A motion and its reverse pass through the same frames, so that no single frame tells one from the other.
     """
-    ones = np.ones_like(progress)
     swing = np.clip(progress, 0, 1) - 0.5
     if motion in ("left", "up", "shrink"):
         swing = -swing
-    x, y = (rng.uniform(0.42, 0.58) * ones for _ in range(2))
-    radius = rng.uniform(0.13, 0.18) * ones
+    still = np.zeros_like(swing)
+    x, y = (rng.uniform(0.45, 0.55) + still for _ in range(2))
+    radius = rng.uniform(0.18, 0.22) + still
     if motion in ("left", "right"):
-        x = x + rng.uniform(0.34, 0.44) * swing
+        x = x + rng.uniform(0.4, 0.5) * swing
     elif motion in ("up", "down"):
-        y = y + rng.uniform(0.34, 0.44) * swing
+        y = y + rng.uniform(0.4, 0.5) * swing
     else:
-        radius = 0.16 * np.exp(rng.uniform(0.9, 1.3) * swing)
+        radius = 0.2 * np.exp(rng.uniform(1.0, 1.3) * swing)
     return draw(size, subject, x, y, radius, background)

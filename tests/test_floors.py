@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "code" / "tvts"
 FLOORS = {
     "files": 0,
     "layout": 0,
+    "watch": 0,
     "config": 1,
     "corpus": 2,
     "model": 2,

@@ -236,6 +236,17 @@ def track(
     import_results(Experiment.load(config), results)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def watch(
+    context: typer.Context,
+    logs: Annotated[Path, typer.Option(help="Folder of the jobs' logs.")] = Path("results/logs"),
+) -> None:
+    """Run a workflow and show what its jobs are doing: `tvts watch snakemake --cores 2`."""
+    from tvts.watch import watch as run_watched
+
+    sys.exit(run_watched(context.args, logs))
+
+
 @app.command()
 def docs(
     check: Annotated[

@@ -1,14 +1,29 @@
 """What TVTSv2 learns from: video-text contrast and transcript sorting (paper section 3, official `trainer.py`)."""
 
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
 from tvts.model import TVTSOutput
+
+
+class GatherRanks(torch.autograd.Function):
+    """Every rank's tensor, stacked: [...] -> [ranks, ...]. Backward sums what all ranks' losses say about this rank's."""
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor) -> Tensor:
+        everyone = local.new_empty(dist.get_world_size(), *local.shape)
+        dist.all_gather(list(everyone.unbind()), local.contiguous())
+        return everyone
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        return gradient[dist.get_rank()]
 
 
 def contrastive_loss(video_embeds: Tensor, text_embeds: Tensor, temperature: float = 0.05) -> Tensor:
@@ -19,11 +34,12 @@ def contrastive_loss(video_embeds: Tensor, text_embeds: Tensor, temperature: flo
     does, are those of one process with the full batch. The official gather keeps only a rank's own gradients, which
     amounts to a weight of 1 / world size.
     """
+    precision = torch.promote_types(video_embeds.dtype, torch.float32)
     with torch.autocast(video_embeds.device.type, enabled=False):
-        local = torch.stack([F.normalize(video_embeds.float(), dim=-1), F.normalize(text_embeds.float(), dim=-1)])
+        local = F.normalize(torch.stack([video_embeds, text_embeds]).to(precision), dim=-1)
         everyone, first = local, 0
         if dist.is_initialized() and dist.get_world_size() > 1:
-            everyone = torch.cat(all_gather(local), dim=1)
+            everyone = GatherRanks.apply(local).transpose(0, 1).flatten(1, 2)
             first = dist.get_rank() * local.shape[1]
         targets = torch.arange(first, first + local.shape[1], device=local.device)
         video_to_text, text_to_video = local @ everyone.flip(0).mT / temperature
@@ -32,7 +48,8 @@ def contrastive_loss(video_embeds: Tensor, text_embeds: Tensor, temperature: flo
 
 def sorting_loss(order_logits: Tensor, positions: Tensor) -> Tensor:
     """Mean cross-entropy of logits [B, K, K] (row = transcript) with each transcript's position in time [B, K]."""
-    return F.cross_entropy(order_logits.flatten(0, 1).float(), positions.flatten())
+    precision = torch.promote_types(order_logits.dtype, torch.float32)
+    return F.cross_entropy(order_logits.flatten(0, 1).to(precision), positions.flatten())
 
 
 class SortingAccuracy(NamedTuple):

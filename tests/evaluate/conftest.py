@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPTokenizer
-
 from tests.conftest import write_video
 from tests.train.conftest import dataset_card  # noqa: F401
+from transformers import CLIPTokenizer
+
 from tvts.config import Benchmark
 from tvts.model import TVTSProcessor, from_clip
 
@@ -24,7 +24,9 @@ def tvts_folder(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A TVTS model folder as training leaves it."""
     folder = tmp_path_factory.mktemp("tvts") / "model"
     torch.manual_seed(1)
-    from_clip(clip_folder, num_frames=FRAMES, num_transcripts=2, sorter_layers=1, sorter_heads=2).save_pretrained(folder)
+    from_clip(clip_folder, num_frames=FRAMES, num_transcripts=2, sorter_layers=1, sorter_heads=2).save_pretrained(
+        folder
+    )
     TVTSProcessor(CLIPTokenizer.from_pretrained(clip_folder), image_size=SIZE).save_pretrained(folder)
     return folder
 

@@ -34,8 +34,6 @@ def test_every_benchmark_of_the_paper_has_an_adapter() -> None:
 
 # --- retrieval --------------------------------------------------------------------------------------------------------
 
-MSRVTT = [("video9", "a man, talking"), ("video10", "a \"red\" car")]  # fmt: skip
-
 
 def test_msrvtt_clip4clip(tmp_path: Path, bench: Make) -> None:
     write(
@@ -91,7 +89,9 @@ def test_didemo_tvts(tmp_path: Path, bench: Make, header: str) -> None:
 
 def test_didemo_localizing_moments(tmp_path: Path, bench: Make) -> None:
     rows = [("1@N00_2.mov", "a dog runs"), ("3@N00_4.avi", "night falls"), ("1@N00_2.mov", "it stops")]
-    annotations = [{"annotation_id": i, "video": v, "description": d, "times": [[0, 0]]} for i, (v, d) in enumerate(rows)]
+    annotations = [
+        {"annotation_id": i, "video": v, "description": d, "times": [[0, 0]]} for i, (v, d) in enumerate(rows)
+    ]
     write(tmp_path / "d/test_data.json", json.dumps(annotations))
     benchmark = bench("didemo", "d", ["retrieval"])
     assert texts(benchmark) == [("1@N00_2.mov", "a dog runs it stops"), ("3@N00_4.avi", "night falls")]
@@ -157,7 +157,10 @@ def test_ucf101_original_splits(tmp_path: Path, bench: Make) -> None:
 
 def test_k400_tvts(tmp_path: Path, bench: Make) -> None:
     write(tmp_path / "k/label2id.json", json.dumps({"abseiling": 0, "zumba": 1}))
-    write(tmp_path / "k/kinetics400_val_list_videos.tsv", "path\tlabel\nzumba/x_000001_000011.mkv\t1\nabseiling/y_1_2.mp4\t0\n")
+    write(
+        tmp_path / "k/kinetics400_val_list_videos.tsv",
+        "path\tlabel\nzumba/x_000001_000011.mkv\t1\nabseiling/y_1_2.mp4\t0\n",
+    )
     write(tmp_path / "k/kinetics400_train_list_videos.tsv", "path\tlabel\nzumba/z_000001_000011.mp4\t1\n")
     found = ["videos_val/x_000001_000011.mp4", "videos_val/y_1_2.mp4", "train/train/z_000001_000011.mp4"]
     benchmark = bench("k400", "k", ["recognition", "linear_probe"], found, expected={"classes": 2})
@@ -167,7 +170,7 @@ def test_k400_tvts(tmp_path: Path, bench: Make) -> None:
 
 def test_k400_original_csv(tmp_path: Path, bench: Make) -> None:
     header = "label,youtube_id,time_start,time_end,split\n"
-    write(tmp_path / "k/val.csv", f"{header}zumba,-x,1,11,validate\n\"cooking, on fire\",y,20,30,validate\n")
+    write(tmp_path / "k/val.csv", f'{header}zumba,-x,1,11,validate\n"cooking, on fire",y,20,30,validate\n')
     write(tmp_path / "k/train.csv", f"{header}zumba,z,1,11,train\n")
     found = ["val/zumba/-x_000001_000011.mp4", "val/y_000020_000030.mp4", "train/z_000001_000011.mp4"]
     benchmark = bench("k400", "k", ["recognition", "linear_probe"], found, expected={"classes": 2})
@@ -194,10 +197,16 @@ def test_ambiguous_class_order_is_refused(tmp_path: Path, bench: Make) -> None:
 
 
 def test_ssv2_mc_tvts(tmp_path: Path, bench: Make) -> None:
-    rows = [{"clip_name": "1.webm", "options": ["a", "b"], "answer": "1"}, {"clip_name": "2.webm", "options": ["c", "a"], "answer": 0}]
+    rows = [
+        {"clip_name": "1.webm", "options": ["a", "b"], "answer": "1"},
+        {"clip_name": "2.webm", "options": ["c", "a"], "answer": 0},
+    ]
     write(tmp_path / "val.jsonl", "\n".join(map(json.dumps, rows)) + "\n")
     items = load(bench("ssv2_mc", "val.jsonl", ["multiple_choice"], ["1.webm"], expected={"options": 2})).test
-    assert [(item.video.name, item.options, item.answer) for item in items] == [("1.webm", ("a", "b"), 1), ("2.webm", ("c", "a"), 0)]
+    assert [(item.video.name, item.options, item.answer) for item in items] == [
+        ("1.webm", ("a", "b"), 1),
+        ("2.webm", ("c", "a"), 0),
+    ]
     with pytest.raises(UserError, match="expected 174 options, found 2"):
         load(bench("ssv2_mc", "val.jsonl", ["multiple_choice"]))
 
@@ -240,6 +249,14 @@ def test_table_options_and_list_of_classes(tmp_path: Path, bench: Make) -> None:
     assert items.prompts == ("a {}", "{}!")
 
 
+def test_table_given_as_a_file(tmp_path: Path, bench: Make) -> None:
+    write(tmp_path / "t/retrieval.csv", "path,text\na.mp4,a cone\n")
+    write(tmp_path / "t/test.csv", "path,label\nb.mp4,0\n")
+    write(tmp_path / "t/classes.json", json.dumps(["up"]))
+    assert texts(bench("table", "t/retrieval.csv", ["retrieval"])) == [("a.mp4", "a cone")]
+    assert labels(bench("table", "t", ["recognition"])) == [("b.mp4", 0)]
+
+
 def test_table_from_parquet(tmp_path: Path, bench: Make) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -262,7 +279,11 @@ def test_table_from_parquet(tmp_path: Path, bench: Make) -> None:
         ({"t/test.csv": "path,text\na.mp4,\n"}, {}, "1 items have no text; the first is '0'"),
         ({"t/test.csv": "path,text\n"}, {}, "no test items"),
         ({"t/test.csv": "path,label\na.mp4,x\n"}, {}, "label 'x' is not in classes.json"),
-        ({"t/test.csv": "path,text\na.mp4,b\n"}, {"typo": 1}, "'typo': unknown to adapter table; known: expected, prompts"),
+        (
+            {"t/test.csv": "path,text\na.mp4,b\n"},
+            {"typo": 1},
+            "'typo': unknown to adapter table; known: expected, prompts",
+        ),
         ({"t/test.csv": "path,text\na.mp4,b\n"}, {"prompts": ["a"]}, r"templates with one \{\} each"),
         ({"t/test.csv": "path,text\na.mp4,b\n"}, {"expected": {"item": 1}}, "should map items, classes or options"),
     ],

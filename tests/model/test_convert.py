@@ -2,15 +2,14 @@
 
 import json
 import pathlib
-import pickle
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.model.conftest import GOLDEN, TEXT, VISION, make_model
 from transformers import AutoModel, AutoProcessor, CLIPConfig, CLIPModel
 
-from tests.model.conftest import GOLDEN, TEXT, VISION, make_model
 from tvts.model import TVTSModel, convert_checkpoint, from_clip, from_official, to_official
 
 
@@ -20,7 +19,9 @@ def laion_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     gelu = {"hidden_act": "gelu"}
     folder = tmp_path_factory.mktemp("laion")
-    CLIPModel(CLIPConfig(text_config=TEXT | gelu, vision_config=VISION | gelu, projection_dim=40)).save_pretrained(folder)
+    CLIPModel(CLIPConfig(text_config=TEXT | gelu, vision_config=VISION | gelu, projection_dim=40)).save_pretrained(
+        folder
+    )
     stored = json.loads((folder / "config.json").read_text())
     assert stored["text_config"]["projection_dim"] == stored["vision_config"]["projection_dim"] == 512
     return folder
@@ -35,8 +36,13 @@ def test_one_frame_gives_clips_embeddings(folder: str, request: pytest.FixtureRe
     ids = torch.randint(0, model.config.text_config.bos_token_id, (3, 9))
     ids[:, -1] = model.config.text_config.eos_token_id
     with torch.no_grad():
-        expected_image, expected_text = clip.get_image_features(image).pooler_output, clip.get_text_features(ids).pooler_output
-        assert (model.get_video_features(image[:, None]) - expected_image).abs().max() <= 1e-6 * expected_image.abs().max()
+        expected_image, expected_text = (
+            clip.get_image_features(image).pooler_output,
+            clip.get_text_features(ids).pooler_output,
+        )
+        assert (
+            model.get_video_features(image[:, None]) - expected_image
+        ).abs().max() <= 1e-6 * expected_image.abs().max()
         torch.testing.assert_close(model.get_text_features(ids), expected_text)
 
 
@@ -74,9 +80,9 @@ def test_a_folder_that_is_not_a_clip_is_refused_in_one_line(clip_folder: Path, t
         "expected a CLIP folder, but it holds a model of type 'bert'": lambda: (tmp_path / "config.json").write_text(
             '{"model_type": "bert"}'
         ),
-        r"expected CLIP's weights \(model.safetensors\) beside config.json": lambda: (tmp_path / "config.json").write_bytes(
-            (clip_folder / "config.json").read_bytes()
-        ),
+        r"expected CLIP's weights \(model.safetensors\) beside config.json": lambda: (
+            tmp_path / "config.json"
+        ).write_bytes((clip_folder / "config.json").read_bytes()),
     }
     for message, prepare in cases.items():
         prepare()
@@ -110,40 +116,52 @@ def test_official_keys_are_accounted_for(change, message: str) -> None:
 
 
 def test_a_released_file_becomes_a_folder(tmp_path: Path, clip_folder: Path) -> None:
-    state = load_file(GOLDEN / "clip_style.checkpoint.safetensors")
-    torch.save({"arch": "TVTSv2_B_16", "epoch": 10, "state_dict": state}, tmp_path / "released.pth")
-    heads = {"vision_heads": 4, "text_heads": 4, "sorter_heads": 4}
-    convert_checkpoint(tmp_path / "released.pth", tmp_path / "folder", tokenizer=clip_folder, **heads)
-    model = AutoModel.from_pretrained(tmp_path / "folder")
-    assert type(model) is TVTSModel
-    back = to_official(model, "module.")
-    assert all(torch.equal(back[key], value) for key, value in state.items())
-    assert AutoProcessor.from_pretrained(tmp_path / "folder").image_size == 32
+    """The CLIP that it started from tells what shapes do not: heads, style, activation, tokenizer."""
+    source = make_model(num_frames=12, **from_clip_sizes(clip_folder))
+    torch.save({"arch": "TVTSv2", "epoch": 10, "state_dict": to_official(source, "module.")}, tmp_path / "released.pth")
+    convert_checkpoint(tmp_path / "released.pth", tmp_path / "folder", clip_folder, mask_ratio=0.5, sorter_heads=4)
+    model, processor = (
+        AutoModel.from_pretrained(tmp_path / "folder"),
+        AutoProcessor.from_pretrained(tmp_path / "folder"),
+    )
+    assert type(model) is TVTSModel and model.config.mask_ratio == 0.5
+    inputs = processor(videos=torch.zeros(5, 40, 40, 3, dtype=torch.uint8), text=[["a", "b c", "d", "e"]])
+    output, expected = model(**inputs), source(**inputs)
+    assert all(torch.equal(output[key], expected[key]) for key in expected)
 
 
-def test_h14_is_recognised_by_its_width(tmp_path: Path) -> None:
-    wide = VISION | {"hidden_size": 1280, "num_attention_heads": 16, "num_hidden_layers": 1, "hidden_act": "gelu"}
-    narrow = TEXT | {"hidden_size": 64, "num_attention_heads": 1, "hidden_act": "gelu"}
-    model = make_model(vision_config=wide, text_config=narrow, clip_style="openclip", sorter_layers=0)
-    save_file(to_official(model, "module."), tmp_path / "h14.safetensors")
-    config = convert_checkpoint(tmp_path / "h14.safetensors", tmp_path / "folder").config
-    assert (config.clip_style, config.vision_config.num_attention_heads) == ("openclip", 16)
-    assert (config.vision_config.hidden_act, config.text_config.hidden_act) == ("gelu", "gelu")
+def from_clip_sizes(folder: Path) -> dict:
+    clip = CLIPConfig.from_pretrained(folder)
+    towers = {"text_config": clip.text_config.to_dict(), "vision_config": clip.vision_config.to_dict()}
+    return towers | {"projection_dim": clip.projection_dim}
 
 
-def test_files_that_are_no_checkpoint_are_refused_in_one_line(tmp_path: Path) -> None:
+def test_style_and_activation_follow_the_clip_folder(tmp_path: Path, laion_folder: Path, clip_folder: Path) -> None:
+    save_file(to_official(make_model()), tmp_path / "released.safetensors")
+    for file in clip_folder.glob("tokenizer*"):
+        (laion_folder / file.name).write_bytes(file.read_bytes())
+    config = convert_checkpoint(tmp_path / "released.safetensors", tmp_path / "folder", laion_folder).config
+    assert (config.clip_style, config.vision_config.num_attention_heads) == ("openclip", 4)
+    assert config.vision_config.hidden_act == config.text_config.hidden_act == "gelu"
+
+
+def test_files_that_are_no_checkpoint_are_refused_in_one_line(tmp_path: Path, clip_folder: Path) -> None:
     path = tmp_path / "file.pth"
     contents = {
-        "not opened, its pickle holds more than tensors": lambda: torch.save({"config": pathlib.PurePosixPath("x")}, path),
+        "not opened, its pickle holds more than tensors": lambda: torch.save(
+            {"config": pathlib.PurePosixPath("x")}, path
+        ),
         "no such checkpoint file": path.unlink,
-        "not a PyTorch checkpoint, or damaged": lambda: path.write_bytes(b""),
-        "not a PyTorch checkpoint": lambda: path.write_bytes(pickle.dumps([1, 2, 3])),
+        "not a PyTorch checkpoint": lambda: path.write_bytes(b""),
         "expected a state dict, got a list": lambda: torch.save([1, 2, 3], path),
         "not an official TVTSv2 state dict": lambda: torch.save({"weight": torch.ones(1)}, path),
     }
     for message, write in contents.items():
         write()
         with pytest.raises(ValueError, match=message) as error:
-            convert_checkpoint(path, tmp_path / "folder")
+            convert_checkpoint(path, tmp_path / "folder", clip_folder)
         assert "\n" not in str(error.value)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="not a PyTorch checkpoint, or damaged"):
+        convert_checkpoint(path, tmp_path / "folder", clip_folder)
     assert not (tmp_path / "folder").exists()

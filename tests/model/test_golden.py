@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-
 from tests.model.conftest import GOLDEN
+
 from tvts.model import TVTSModel, from_official, to_official
-from tvts.model.convert import H14, _pairs
+from tvts.model.convert import _pairs
 from tvts.objectives import contrastive_loss, tvts_loss
 
 STYLES = {"clip": "openai", "openclip": "openclip"}
@@ -86,7 +86,12 @@ def test_official_weights_survive_the_round_trip(style: str, prefix: str) -> Non
     [
         ("TVTSv2_B_32", {}, 186.0, {"num_patches": 49, "sorter_heads": 8}),
         ("TVTSv2_B_16", {}, 184.3, {"num_patches": 196, "sorter_heads": 8}),
-        ("TVTSv2_H_14", H14, 1221.3, {"num_patches": 256, "sorter_heads": 16}),
+        (
+            "TVTSv2_H_14",
+            {"vision_heads": 16, "clip_style": "openclip"},
+            1221.3,
+            {"num_patches": 256, "sorter_heads": 16},
+        ),
     ],
 )
 def test_released_checkpoints_convert_without_a_key_left_over(name, options, millions, settings) -> None:

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
+from tests.model.conftest import EOS, make_batch, make_model
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import AttentionInterface
 
-from tests.model.conftest import EOS, make_batch, make_model
 from tvts.model import TVTSConfig, TVTSModel, trim_text
 
 
@@ -242,3 +242,15 @@ def test_defaults_are_b32() -> None:
     with torch.device("meta"):
         model = TVTSModel(TVTSConfig())
     assert sum(parameter.numel() for parameter in model.parameters()) == 185_962_244
+
+
+def test_every_block_compiles_to_one_graph() -> None:
+    plain, batch = make_model().train(), make_batch()
+    compiled = copy.deepcopy(plain)
+    for block in compiled.blocks():
+        block.compile(fullgraph=True, backend="aot_eager")
+    for model in (plain, compiled):
+        output = model(**batch)
+        (output.order_logits.square().sum() + output.text_embeds.sum()).backward()
+    for ours, expected in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, expected.grad)

@@ -64,7 +64,15 @@ def test_all_forms_of_a_video_give_the_same(processor: TVTSProcessor) -> None:
     images = [Image.fromarray(frame) for frame in video]
     expected = processor(videos=video)["video"]
     assert expected.shape == (1, 3, 3, 32, 32) and expected.dtype == torch.float32
-    forms = [torch.from_numpy(video), list(video), images, [video], [images], video[None], torch.from_numpy(video)[None]]
+    forms = [
+        torch.from_numpy(video),
+        list(video),
+        images,
+        [video],
+        [images],
+        video[None],
+        torch.from_numpy(video)[None],
+    ]
     for form in forms:
         assert torch.equal(processor(videos=form)["video"], expected)
     assert torch.equal(processor(videos=[video, images])["video"], expected.expand(2, -1, -1, -1, -1))
@@ -73,7 +81,10 @@ def test_all_forms_of_a_video_give_the_same(processor: TVTSProcessor) -> None:
 @pytest.mark.parametrize(
     ("video", "message"),
     [
-        (frames().astype(np.float32), r"videos: expected uint8 RGB frames \[T, H, W, 3\], got float32 \[3, 50, 70, 3\]"),
+        (
+            frames().astype(np.float32),
+            r"videos: expected uint8 RGB frames \[T, H, W, 3\], got float32 \[3, 50, 70, 3\]",
+        ),
         (frames().transpose(0, 3, 1, 2), r"got uint8 \[3, 3, 50, 70\]"),
         (np.zeros((3, 50, 70, 4), np.uint8), r"got uint8 \[3, 50, 70, 4\]"),
     ],

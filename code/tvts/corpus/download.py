@@ -15,16 +15,18 @@ from typing import Any
 
 import yt_dlp
 from yt_dlp.globals import plugin_dirs
-from yt_dlp.networking.exceptions import HTTPError, TransportError
-from yt_dlp.utils import DownloadError, GeoRestrictedError, UnsupportedError, UserNotLive
+from yt_dlp.networking.exceptions import HTTPError, RequestError, TransportError
+from yt_dlp.utils import ContentTooShortError, GeoRestrictedError, UnsupportedError, UserNotLive, YoutubeDLError
 
 from tvts.config import Fetch
-from tvts.corpus.status import Failure, Status
+from tvts.corpus.status import FULL_DISK, Failure, Status
 from tvts.corpus.youtube import JS_RUNTIMES
 
 EXTRACTORS = {"youtube": ["youtube"], "http": ["generic"]}
 MAX_REDIRECTS = 5
 SOCKET_TIMEOUT = 20
+RETRIES = 3
+"""yt-dlp's own, for one request or part of a file; its Python interface has none unless told."""
 
 HTTP_STATUS: dict[int, Status] = {
     401: "private",
@@ -51,14 +53,25 @@ PHRASES: tuple[tuple[str, Status], ...] = (
     ("removed", "removed"),
     ("terminated", "removed"),
     ("does not exist", "removed"),
+    ("[download] got error", "transient"),
 )
-"""What sites say, where the error's type does not tell; the first that occurs counts."""
+"""What sites (and yt-dlp's downloader) say, where the error's type does not tell; the first that occurs counts."""
 
 plugin_dirs.value = []
 
 
 class _Private(OSError):
     """A host on a private network."""
+
+
+TYPES: tuple[tuple[type[BaseException], Status, str | None], ...] = (
+    (_Private, "skipped_rule", None),
+    (GeoRestrictedError, "geo", None),
+    (UserNotLive, "live", None),
+    (UnsupportedError, "corrupt", "a web page or playlist, not a video"),
+    (FileNotFoundError, "removed", "no such file"),
+)
+"""What errors mean by their type, and what is said of them instead of their own text."""
 
 
 def download(request: dict[str, Any]) -> dict[str, str | None]:
@@ -74,9 +87,12 @@ def download(request: dict[str, Any]) -> dict[str, str | None]:
         with yt_dlp.YoutubeDL(_options(request, settings)) as ydl:
             info = _extract(ydl, request["url"], settings)
             _check_info(info, settings)
+            for offered in info.get("formats") or [info]:
+                offered["ext"] = "mp4"  # never taken from the address; what the file is, probing finds out
             result = ydl.process_ie_result(info, download=True)
-    except DownloadError as error:
-        raise classify(error) from error
+    except YoutubeDLError as error:
+        full = next((cause for cause in _chain(error) if isinstance(cause, OSError) and cause.errno in FULL_DISK), None)
+        raise full or classify(error) from error
     finally:
         socket.getaddrinfo = _getaddrinfo
     return _files(result, settings)
@@ -113,7 +129,7 @@ def _is_private(host: str) -> bool:
 def _public_addresses(resolve: Any, trusted: frozenset[str], host: Any, *args: Any, **kwargs: Any) -> Any:
     """`socket.getaddrinfo` that refuses private addresses: what is checked is what is connected to, whoever asks for it."""
     found = resolve(host, *args, **kwargs)
-    if host not in trusted and any(_is_private(address[4][0]) for address in found):
+    if host not in trusted and any(map(_is_private, [host, *(address[4][0] for address in found)])):
         raise _Private(f"{host} is on a private network; such hosts need fetch.allow_private_hosts: true")
     return found
 
@@ -134,7 +150,7 @@ def _options(request: dict[str, Any], settings: Fetch) -> dict[str, Any]:
         "format": "(bv[vcodec!=none],ba)/b" if youtube else "b/bv",
         "format_sort": [f"res:{_rung(settings.short_side)}", "vcodec:h264", "+size"],
         "max_filesize": settings.max_bytes, "progress_hooks": [functools.partial(_check_size, limit=settings.max_bytes)],
-        "retries": 3, "fragment_retries": 3, "extractor_retries": 3, "file_access_retries": 1, "socket_timeout": SOCKET_TIMEOUT,
+        "retries": RETRIES, "fragment_retries": RETRIES, "extractor_retries": RETRIES, "file_access_retries": 1, "socket_timeout": SOCKET_TIMEOUT,
         "retry_sleep_functions": {kind: lambda n: 2.0**n for kind in ("http", "fragment", "extractor")},
         "js_runtimes": {name: {} for name in JS_RUNTIMES}, "fixup": "never", "writesubtitles": False, "ignoreerrors": False,
         "sleep_interval_requests": 1 if youtube else 0,
@@ -190,29 +206,27 @@ def _files(result: dict[str, Any], settings: Fetch) -> dict[str, str | None]:
 def classify(error: BaseException) -> Failure:
     """The kind of a yt-dlp error: by the types in its chain of causes first, by what the site says second."""
     text = str(error).removeprefix("ERROR: ")
-    chain = list(_chain(error))
-    for cause in chain:
+    causes = list(_chain(error))
+    for cause in causes:
         if isinstance(cause, Failure):
             return cause
-        if isinstance(cause, _Private):
-            return Failure("skipped_rule", str(cause))
         if isinstance(cause, HTTPError):
-            return Failure(
-                HTTP_STATUS.get(cause.status, "transient" if cause.status >= 500 else "removed"),
-                f"HTTP {cause.status} {cause.reason}",
-            )
-        if isinstance(cause, GeoRestrictedError):
-            return Failure("geo", text)
-        if isinstance(cause, UserNotLive):
-            return Failure("live", text)
-        if isinstance(cause, UnsupportedError):
-            return Failure("corrupt", "a web page or playlist, not a video")
+            return Failure(_http_status(cause.status), f"HTTP {cause.status} {cause.reason}")
+        for kind, status, message in TYPES:
+            if isinstance(cause, kind):
+                return Failure(status, message or str(cause))
     for phrase, status in PHRASES:
         if phrase in text.lower():
             return Failure(status, text)
-    if any(isinstance(cause, TransportError | OSError) for cause in chain):
+    if any(isinstance(cause, TransportError | ContentTooShortError | OSError) for cause in causes):
         return Failure("transient", text)
-    return Failure("internal", text)
+    return Failure("skipped_rule" if any(isinstance(cause, RequestError) for cause in causes) else "internal", text)
+
+
+def _http_status(code: int) -> Status:
+    if code >= 500:
+        return "transient"
+    return HTTP_STATUS.get(code, "skipped_rule" if code < 400 else "removed")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

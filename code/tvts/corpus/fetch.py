@@ -4,7 +4,6 @@ Each finished video lies in a work folder beside the output (its clips, and a JS
 complete.
 """
 
-import contextlib
 import json
 import shutil
 import threading
@@ -21,10 +20,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tvts.config import Fetch, UserError
 from tvts.corpus.shards import INDEX_SCHEMA, TarWriter, read_plan
-from tvts.corpus.status import RETRYABLE, Failure
+from tvts.corpus.status import RETRYABLE, Failure, Status
 from tvts.corpus.worker import Worker
 from tvts.corpus.youtube import REFUSALS_IN_A_ROW, Turnstile, check_tools
-from tvts.files import atomic, read_json, sha256_json, write_json
+from tvts.files import atomic, read_json, sha256_file, sha256_json, write_json
 
 Source = Literal["youtube", "http", "local"]
 Row = dict[str, Any]
@@ -93,12 +92,14 @@ def _prepare(work: Path, fingerprint: str) -> None:
 
 
 def _finished(work: Path, video: Row) -> list[Row] | None:
-    """Rows of a video handled before, unless its failure may pass by now."""
-    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+    """Rows of a video handled before, if its clips are still whole; None if it must be handled (again), or its failure may pass by now."""
+    try:
         rows: list[Row] = read_json(work / f"{video['key']}.json")
-        if rows[0]["id"] == video["id"] and not any(row["status"] in RETRYABLE for row in rows):
-            return rows
-    return None
+        whole = all(sha256_file(work / row["file"]) == row["sha256"] for row in rows if row["status"] == "ok")
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    done = rows and rows[0]["id"] == video["id"] and not any(row["status"] in RETRYABLE for row in rows)
+    return rows if done and whole else None
 
 
 class _Lanes:
@@ -114,6 +115,7 @@ class _Lanes:
         self._workers: list[Worker] = []
         self._stopping = threading.Event()
         self._blocked = 0
+        self._refusal: UserError | None = None
 
     def __enter__(self) -> "_Lanes":
         return self
@@ -134,6 +136,8 @@ class _Lanes:
             yield futures[future], future.result()
 
     def _handle(self, video: Row) -> list[Row]:
+        if self._refusal is not None:
+            raise self._refusal
         if self._turnstile is not None:
             self._turnstile.wait()
         began = time.monotonic()
@@ -151,7 +155,7 @@ class _Lanes:
                     break
                 if attempt < self.settings.attempts and self._stopping.wait(pause):
                     raise
-        self._check_blocked(rows[0])
+        self._count_refusals(rows[0]["status"], rows[0].get("message"))
         seconds = round(time.monotonic() - began, 3)
         for row in rows:
             row.update(
@@ -189,12 +193,14 @@ class _Lanes:
         found: Worker = getattr(self._local, kind)
         return found
 
-    def _check_blocked(self, row: Row) -> None:
-        self._blocked = self._blocked + 1 if row["status"] == "blocked" else 0
+    def _count_refusals(self, status: Status, message: str | None) -> None:
+        """Stop asking a site that refuses everything: rows must not blame the videos."""
+        self._blocked = self._blocked + 1 if status == "blocked" else 0
         if self.source == "youtube" and self._blocked >= REFUSALS_IN_A_ROW:
-            raise UserError(
-                f"the site refused {self._blocked} videos in a row ({row['message']}); finished videos are kept, run the job again later"
+            self._refusal = UserError(
+                f"the site refused {self._blocked} videos in a row ({message}); finished videos are kept, run the job again later"
             )
+            raise self._refusal
 
 
 def _progress(

@@ -1,5 +1,6 @@
 """Where videos are listed: CSV, TSV, text, Parquet; and what ids and addresses may look like. Lists are untrusted text."""
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -52,9 +53,11 @@ def read_list(corpus: Corpus) -> tuple[pa.Table, int]:
 def _read(path: Path, corpus: Corpus) -> tuple[pa.Table, int]:
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if suffix == ".parquet":
-        return _tidy(pq.ParquetFile(path).iter_batches(columns=_known(pq.read_schema(path).names)), corpus), 0
+        names = _known(pq.read_schema(path).names)
+        return _tidy(pq.ParquetFile(path).iter_batches(columns=names), names, corpus), 0
     if suffix == ".txt":
-        return _tidy(_one_per_line(path, corpus.source).to_batches(), corpus), 0
+        table = _one_per_line(path, corpus.source)
+        return _tidy(table.to_batches(), table.column_names, corpus), 0
     if suffix not in (".csv", ".tsv"):
         found = path.suffix or "no extension"
         raise UserError(f"corpus list {path}: expected .csv, .tsv (.gz may follow), .txt or .parquet, found {found}")
@@ -75,25 +78,26 @@ def _read_csv(path: Path, delimiter: str, corpus: Corpus) -> tuple[pa.Table, int
     unparsed = 0
     convert = pa.csv.ConvertOptions(include_columns=names, column_types=dict.fromkeys(names, pa.string()))
     with pa.csv.open_csv(path, parse_options=parse, convert_options=convert) as reader:
-        return _tidy(reader, corpus), unparsed
+        return _tidy(reader, names, corpus), unparsed
 
 
 def _known(names: list[str]) -> list[str]:
     return [name for name in names if name in (*COLUMNS, *WEBVID)]
 
 
-def _tidy(batches: Iterable[pa.RecordBatch], corpus: Corpus) -> pa.Table:
+def _tidy(batches: Iterable[pa.RecordBatch], names: list[str], corpus: Corpus) -> pa.Table:
     """Our columns that the list has and its source uses: trimmed strings, empty ones null."""
+    empty = pa.RecordBatch.from_pylist([], pa.schema([(name, pa.string()) for name in names]))
     tidy = []
-    for batch in batches:
+    for batch in itertools.chain([empty], batches):
         columns = {
             WEBVID.get(name, name): column for name, column in zip(batch.schema.names, batch.columns, strict=True)
         }
         if "page_dir" in columns and "path" not in columns:
             columns["path"] = pc.binary_join_element_wise(columns["page_dir"], "/", columns["id"], ".mp4", "")
-        tidy.append({name: _text(columns[name]) for name in (*NEEDED[corpus.source], "caption") if name in columns})
-    names = tidy[0] if tidy else {}
-    return pa.table({name: pa.chunked_array([columns[name] for columns in tidy], pa.string()) for name in names})
+        wanted = (*NEEDED[corpus.source], "caption")
+        tidy.append({name: _text(columns[name]) for name in wanted if name in columns})
+    return pa.table({name: pa.chunked_array([columns[name] for columns in tidy]) for name in tidy[0]})
 
 
 def _one_per_line(path: Path, source: str) -> pa.Table:

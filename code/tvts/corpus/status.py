@@ -1,5 +1,6 @@
 """What can become of a video, and the exception that says so. Imports nothing: every worker process loads it first."""
 
+import errno
 from typing import Literal, get_args
 
 Status = Literal[
@@ -9,6 +10,10 @@ Status = Literal[
 STATUSES: tuple[Status, ...] = get_args(Status)
 RETRYABLE: frozenset[Status] = frozenset({"transient", "blocked"})
 """Failures that may pass: tried again within a job, and again when the job is continued. A timeout has spent the video's whole time."""
+
+
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors that are no video's fault: they end the job, so that no row blames a video."""
 
 
 class Failure(Exception):

@@ -19,7 +19,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from tvts.corpus.status import Failure, one_line
+from tvts.config import UserError
+from tvts.corpus.status import FULL_DISK, Failure, one_line
 
 Kind = Literal["download", "cut"]
 MEMORY_BYTES = 4 << 30
@@ -41,7 +42,10 @@ class Worker:
         self.close()
 
     def call(self, request: dict[str, Any], seconds: float) -> Any:
-        """The worker's answer. Raises the Failure it reports; Failure(`timeout`) after `seconds`; Failure(`corrupt`) if it crashes."""
+        """The worker's answer.
+
+        Raises the Failure it reports, Failure(`timeout`) after `seconds`, Failure(`corrupt`) if it crashes, UserError if the disk is full.
+        """
         process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None
         try:
@@ -56,6 +60,8 @@ class Worker:
         except BaseException:
             self.close()
             raise
+        if "stop" in answer:
+            raise UserError(answer["stop"])
         if "status" in answer:
             raise Failure(answer["status"], answer["message"])
         return answer["result"]
@@ -130,6 +136,10 @@ def _answer(handle: Callable[[dict[str, Any]], Any], request: dict[str, Any]) ->
         return {"result": handle(request)}
     except Failure as failure:
         return {"status": failure.status, "message": failure.message}
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            return {"stop": f"{error.strerror}: free some space where the clips are written, then run the job again"}
+        return {"status": "internal", "message": f"{type(error).__name__}: {error}"}
     except MemoryError:
         return {"status": "skipped_rule", "message": f"needs more than {MEMORY_BYTES >> 30} GiB of memory"}
     except Exception as error:

@@ -8,7 +8,7 @@ import ftfy
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer, PreTrainedConfig
 
 from tvts.config import UserError
 from tvts.files import sha256_file, sha256_json
@@ -34,6 +34,7 @@ def load_encoder(folder: Path, kind: Literal["tvts", "clip"], frames: int, devic
     Raises UserError if the folder is not of that kind.
     """
     try:
+        _check_kind(folder, kind)
         return TVTSEncoder(folder, frames, device) if kind == "tvts" else FrameMeanEncoder(folder, device)
     except (OSError, ValueError) as error:
         raise UserError(
@@ -96,6 +97,13 @@ def clean_text(text: str) -> str:
 def model_hash(folder: Path) -> str:
     """Hash of a model folder's files, by name and content."""
     return sha256_json({path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()})
+
+
+def _check_kind(folder: Path, kind: str) -> None:
+    """transformers would fill what another kind of model lacks with random weights."""
+    found = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
+    if found != kind:
+        raise ValueError(f"its config.json says model_type {found!r}")
 
 
 def _first_line(error: Exception) -> str:

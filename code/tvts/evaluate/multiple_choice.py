@@ -21,14 +21,14 @@ def score_multiple_choice(features: Features, evaluation: Evaluation, device: to
     candidates, answers = features["candidates"].to(device), features["answer"].to(device)
     choices = candidates.shape[1]
     parts = (
-        rank(torch.einsum("ne,noe->no", v, options[c]), F.one_hot(a, choices).bool())
+        rank(torch.einsum("ne,noe->no", v, options[c]), torch.arange(len(a), device=device), a)
         for v, c, a in zip(video.split(BLOCK), candidates.split(BLOCK), answers.split(BLOCK), strict=True)
     )
     ranks = join(parts)
     top = [k for k in (1, 5) if k < choices]
     result = Result(metrics=accuracies(ranks, rule, top) | {"tie_share": ranks.tie_share()})
     for name, chosen in subsets(features.about["tags"]):
-        part = accuracies(ranks.take(chosen.to(device)), rule, top)
+        part = accuracies(ranks.take(chosen), rule, top)
         result.metrics |= {f"{metric}[{name}]": value for metric, value in part.items()}
     result.intervals["top1"] = interval(ranks.hits(1, rule))
     result.chance |= {f"top{k}": 100 * k / choices for k in top}

@@ -8,6 +8,7 @@ of a tie, so that a constant matrix scores 100; video-to-text takes its mean ran
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,19 +43,22 @@ class Ranks(NamedTuple):
         return 100 * (self.tied > 0).double().mean().item()
 
 
-def rank(scores: Tensor, right: Tensor) -> Ranks:
-    """Ranks in a score matrix [Q, G], higher = better; `right` bool [Q, G] marks right answers, the best of which
-    counts.
+def rank(scores: Tensor, query: Tensor, candidate: Tensor) -> Ranks:
+    """Ranks in a score matrix [Q, G], higher = better.
+
+    (query[i], candidate[i]) are the right pairs, int [P]; each query has at least one, and the best of its own counts.
     """
-    best = scores.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
-    others = scores.masked_fill(right, -torch.inf)
-    return Ranks((others > best).sum(1), ((others == best) & ~right).sum(1))
+    own = scores[query, candidate]
+    best = torch.full_like(scores[:, 0], -torch.inf).scatter_reduce_(0, query, own, "amax")
+    own_best = query.new_zeros(len(scores)).index_add_(0, query, (own == best[query]).long())
+    better, equal = scores > best[:, None], scores == best[:, None]
+    return Ranks(better.sum(1), equal.sum(1) - own_best)
 
 
 def join(parts: Iterable[Ranks]) -> Ranks:
-    """Ranks of consecutive parts of the queries."""
+    """Ranks of consecutive parts of the queries, in host memory."""
     better, tied = zip(*parts, strict=True)
-    return Ranks(torch.cat(better), torch.cat(tied))
+    return Ranks(torch.cat(better).cpu(), torch.cat(tied).cpu())
 
 
 def percent(values: Tensor) -> float:
@@ -66,9 +70,6 @@ def interval(values: Tensor) -> list[float]:
     """95 % bootstrap interval (percentiles, 1,000 resamples of the items, fixed seed) of the mean of `values` [N], in
     percent.
     """
-    generator = torch.Generator().manual_seed(0)
-    values = values.double().cpu()
-    means = torch.stack(
-        [values[torch.randint(len(values), (len(values),), generator=generator)].mean() for _ in range(RESAMPLES)]
-    )
-    return (100 * torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64))).tolist()
+    hits, random = values.double().cpu().numpy(), np.random.default_rng(0)
+    means = [hits[random.integers(len(hits), size=len(hits))].mean() for _ in range(RESAMPLES)]
+    return [100 * float(bound) for bound in np.percentile(means, (2.5, 97.5))]

@@ -27,7 +27,7 @@ def score_recognition(features: Features, evaluation: Evaluation, device: torch.
 
 def classification(logits: Tensor, labels: Tensor, features: Features, rule: Rule) -> Result:
     """Accuracies from class scores [N, C] and labels [N]; tags and class names are those of `features`."""
-    ranks = rank(logits, F.one_hot(labels, logits.shape[1]).bool())
+    ranks = rank(logits, torch.arange(len(labels)), labels)
     top = [k for k in (1, 5) if k < logits.shape[1]]
     result = Result(metrics=accuracies(ranks, rule, top), policy={"tie_rule": rule})
     for name, chosen in subsets(features.about["tags"]):

@@ -4,8 +4,6 @@ Similarity is the cosine in float32, computed in blocks of queries, so that 100,
 Equal candidates are scored once, which keeps true ties exactly equal whatever the order of summation.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -42,8 +40,7 @@ def score_retrieval(features: Features, evaluation: Evaluation, device: torch.de
         ("v2t", video, text, video_itself, text_video),
     ):
         rule = rules[direction]
-        raw = retrieval_ranks(queries, candidates, query_key, candidate_key)
-        dual = retrieval_ranks(queries, candidates, query_key, candidate_key, evaluation.dsl_temperature)
+        raw, dual = retrieval_ranks(queries, candidates, query_key, candidate_key, evaluation.dsl_temperature)
         result.metrics |= summary(raw, rule, f"{direction}_") | summary(dual, rule, f"dsl_{direction}_")
         for name, chosen in subsets(tags[direction]):
             part = summary(raw.take(chosen), rule, f"{direction}_")
@@ -75,27 +72,37 @@ def summary(ranks: Ranks, rule: Rule, prefix: str = "") -> dict[str, float]:
 
 
 def retrieval_ranks(
-    queries: Tensor, candidates: Tensor, query_key: Tensor, candidate_key: Tensor, dsl_temperature: float | None = None
-) -> Ranks:
-    """Ranks of each query's right candidates: those whose key equals its key.
+    queries: Tensor, candidates: Tensor, query_key: Tensor, candidate_key: Tensor, temperature: float
+) -> tuple[Ranks, Ranks]:
+    """Ranks of each query's right candidates, those whose key equals its key: (by cosine S, by dual softmax).
 
-    queries [Q, E], candidates [G, E]: features, any norm; keys: int [Q], [G]. With `dsl_temperature` t, scores are
-    S_qg * exp(t S_qg) / sum over q' of exp(t S_q'g). Needs memory for a block of scores, not for Q x G.
+    queries [Q, E], candidates [G, E]: features, any norm; keys: int [Q], [G]. Dual softmax scores are
+    S_qg * exp(t S_qg) / sum over q' of exp(t S_q'g), t = `temperature`. Needs memory for a block of scores, not for all.
     """
     queries = F.normalize(queries.float(), dim=-1, eps=1e-8)
     distinct, copy = F.normalize(candidates.float(), dim=-1, eps=1e-8).unique(dim=0, return_inverse=True)
     rows = max(1, BLOCK_SCORES // len(candidates))
-    total = None if dsl_temperature is None else _log_sum_exp(queries, distinct, dsl_temperature, rows)
+    total = _log_sum_exp(queries, distinct, temperature, rows)
+    pairs = right_pairs(query_key, candidate_key)
+    raw, dual = [], []
+    for first in range(0, len(queries), rows):
+        within = (pairs[0] >= first) & (pairs[0] < first + rows)
+        query, candidate = pairs[0][within] - first, pairs[1][within]
+        scores = queries[first : first + rows] @ distinct.T
+        raw.append(rank(scores.index_select(1, copy), query, candidate))
+        scores *= (temperature * scores).sub_(total).exp_()
+        dual.append(rank(scores.index_select(1, copy), query, candidate))
+    return join(raw), join(dual)
 
-    def blocks() -> Iterator[Ranks]:
-        for block, keys in zip(queries.split(rows), query_key.split(rows), strict=True):
-            scores = block @ distinct.T
-            if total is not None and dsl_temperature is not None:
-                scores *= (dsl_temperature * scores - total).exp()
-            yield rank(scores[:, copy], keys[:, None] == candidate_key[None, :])
 
-    ranks = join(blocks())
-    return Ranks(ranks.better.cpu(), ranks.tied.cpu())
+def right_pairs(query_key: Tensor, candidate_key: Tensor) -> tuple[Tensor, Tensor]:
+    """All (query, candidate) with equal keys as two index lists, by query. Keys: int [Q], [G]."""
+    ordered, order = candidate_key.sort(stable=True)
+    first, last = (torch.searchsorted(ordered, query_key, right=right) for right in (False, True))
+    count = last - first
+    query = torch.arange(len(query_key), device=query_key.device).repeat_interleave(count)
+    within = torch.arange(len(query), device=query_key.device) - (count.cumsum(0) - count)[query]
+    return query, order[first[query] + within]
 
 
 def _log_sum_exp(queries: Tensor, candidates: Tensor, temperature: float, rows: int) -> Tensor:

@@ -32,7 +32,7 @@ def score(embeddings: Path, protocol: str, evaluation: Evaluation, output: Path)
     if protocol not in PROTOCOLS:
         raise UserError(f"protocol {protocol!r}: unknown; known: {', '.join(PROTOCOLS)}")
     features = read_features(Path(embeddings))
-    with torch.inference_mode():
+    with torch.no_grad():
         result = PROTOCOLS[protocol](features, evaluation, pick_device(evaluation.device))
     coverage = features.about["coverage"]
     if protocol == "linear_probe":

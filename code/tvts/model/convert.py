@@ -21,8 +21,6 @@ from .tuning import NEW_PARTS
 
 Style = Literal["openai", "openclip"]
 ACTIVATIONS = {"openai": "quick_gelu", "openclip": "gelu"}
-H14: dict[str, Any] = {"clip_style": "openclip", "vision_heads": 16}
-"""What shapes do not tell of ViT-H/14: its heads are 80 wide."""
 
 
 def from_clip(folder: str | Path, **overrides: Any) -> TVTSModel:
@@ -32,21 +30,12 @@ def from_clip(folder: str | Path, **overrides: Any) -> TVTSModel:
     "openclip". New parts are drawn from torch's generator; temporal attention starts at exactly zero.
     Raises ValueError when the folder holds no CLIP.
     """
-    folder = Path(folder)
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, KeyError, ValueError):
-        raise ValueError(f"{folder}: expected a CLIP folder, but there is no readable config.json") from None
-    if kind != "clip":
-        raise ValueError(f"{folder}: expected a CLIP folder, but it holds a model of type {kind!r}")
-    clip = CLIPConfig.from_pretrained(folder)
-    activation = clip.vision_config.hidden_act
-    settings = {"clip_style": "openai" if activation == ACTIVATIONS["openai"] else "openclip"} | overrides
+    clip = _clip_config(Path(folder))
     config = TVTSConfig(
         text_config=clip.text_config.to_dict(),
         vision_config=clip.vision_config.to_dict(),
         projection_dim=clip.projection_dim,
-        **settings,
+        **{"clip_style": _style(clip), **overrides},
     )
     with _only_errors():
         try:
@@ -57,6 +46,20 @@ def from_clip(folder: str | Path, **overrides: Any) -> TVTSModel:
             raise ValueError(f"{folder}: expected CLIP's weights (model.safetensors) beside config.json") from None
     _compare(str(folder), {*model.state_dict()} - report["missing_keys"] | report["unexpected_keys"], _clip_born(model))
     return model
+
+
+def _clip_config(folder: Path) -> CLIPConfig:
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, KeyError, ValueError):
+        raise ValueError(f"{folder}: expected a CLIP folder, but there is no readable config.json") from None
+    if kind != "clip":
+        raise ValueError(f"{folder}: expected a CLIP folder, but it holds a model of type {kind!r}")
+    return CLIPConfig.from_pretrained(folder)
+
+
+def _style(clip: CLIPConfig) -> Style:
+    return "openai" if clip.vision_config.hidden_act == ACTIVATIONS["openai"] else "openclip"
 
 
 @contextlib.contextmanager
@@ -245,23 +248,23 @@ def _infer_config(
     )
 
 
-def convert_checkpoint(
-    path: str | Path, output_dir: str | Path, tokenizer: str | Path | None = None, **options: Any
-) -> TVTSModel:
-    """Turn a released TVTSv2 file (.pth, or .safetensors) into a folder for `from_pretrained`.
+def convert_checkpoint(path: str | Path, output_dir: str | Path, clip: str | Path, **options: Any) -> TVTSModel:
+    """Turn a released TVTSv2 file (.pth, or .safetensors) into a folder for `from_pretrained`, processor included.
 
-    tokenizer: folder with CLIP's tokenizer; with one, a `TVTSProcessor` is saved beside the weights.
-    options: as in `from_official`; those of ViT-H/14 are recognised by its width.
-    Raises ValueError when the file is missing, holds more than tensors, or has other keys than TVTSv2's.
+    clip: folder of the CLIP that the checkpoint started from; it tells the heads and the style, and has the tokenizer.
+    options: of `from_official`, over what `clip` tells. Raises ValueError when the file is missing, holds more than
+    tensors, or has other keys than TVTSv2's.
     """
-    state = _read_state(Path(path))
-    if _without_prefix(state).get("video_model.class_embedding", torch.empty(0)).shape[0] == 1280:
-        options = H14 | options
-    model = from_official(state, **options)
+    origin = _clip_config(Path(clip))
+    told = {
+        "vision_heads": origin.vision_config.num_attention_heads,
+        "text_heads": origin.text_config.num_attention_heads,
+        "clip_style": _style(origin),
+    }
+    model = from_official(_read_state(Path(path)), **(told | options))
+    processor = TVTSProcessor(AutoTokenizer.from_pretrained(clip), model.config.vision_config.image_size)
     model.save_pretrained(output_dir)
-    if tokenizer is not None:
-        size = model.config.vision_config.image_size
-        TVTSProcessor(AutoTokenizer.from_pretrained(tokenizer), size).save_pretrained(output_dir)
+    processor.save_pretrained(output_dir)
     return model
 
 

@@ -17,6 +17,8 @@ from tvts.report.tables import baseline_of
 COLUMNS = 3
 PANEL = (3.0, 2.35)
 """Inches."""
+LEAST_SPAN = 6.0
+"""Percent that a panel spans at least, so that noise does not look like an effect."""
 
 
 def draw_ablation(experiment: Experiment, name: str, scores: Scores, output: Path) -> None:
@@ -64,7 +66,7 @@ def _panel(
         found = {place: scores.values(runs, one) for place, runs in enumerate(members.values())}
         found = {place: values for place, values in found.items() if values}
         for place, values in found.items():
-            axes.scatter([place + shift] * len(values), values, s=11, color=colour, alpha=0.35, linewidths=0, zorder=3)
+            axes.scatter([place + shift] * len(values), values, s=14, color=colour, alpha=0.45, linewidths=0, zorder=3)
         means = [statistics.fmean(values) for values in found.values()]
         spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in found.values()]
         axes.errorbar(
@@ -74,9 +76,7 @@ def _panel(
         level = scores.value(baseline, one) if baseline else None
         if level is not None:
             axes.axhline(level, color=colour, linestyle=(0, (5, 2.5)), linewidth=1.1, alpha=0.85, zorder=2)
-    chance = scores.chance(metric)
-    if chance is not None:
-        axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.1, zorder=1)
+    _mark_chance(axes, scores.chance(metric))
     axes.set_title(metric.title, loc="left")
     axes.set_xticks(range(len(members)), list(members))
     axes.set_xlim(-0.45, len(members) - 0.55)
@@ -86,12 +86,40 @@ def _panel(
         axes.tick_params("x", rotation=20)
 
 
+def _mark_chance(axes: Axes, chance: float | None) -> None:
+    """A line where chance lies in view, a note at the bottom where it is far below: panels are scaled to what was measured."""
+    low, high = axes.get_ylim()
+    centre, half = (low + high) / 2, max(high - low, LEAST_SPAN) / 2
+    low, high = max(0.0, centre - half), min(102.0, centre + half)
+    axes.set_ylim(low, high)
+    if chance is None:
+        return
+    if chance >= low - (high - low) / 3:
+        axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.1, zorder=1)
+        axes.set_ylim(min(low, chance - 0.06 * (high - low)), high)
+    else:
+        axes.text(
+            0.99,
+            0.02,
+            f"chance {chance:.3g}",
+            transform=axes.transAxes,
+            ha="right",
+            va="bottom",
+            fontsize=7.5,
+            color=GREY,
+        )
+
+
 def _legend(looks: dict[str | None, tuple[str, str]], baseline: bool) -> list[Line2D]:
     handles = [
-        Line2D([], [], color=colour, marker=marker, markersize=5, label=tag or "all queries")
+        Line2D([], [], color=colour, marker=marker, markersize=5, label=_words(tag))
         for tag, (colour, marker) in looks.items()
     ]
     if baseline:
         handles.append(Line2D([], [], color=GREY, linestyle=(0, (5, 2.5)), label="CLIP, frame mean"))
     handles.append(Line2D([], [], color=GREY, linestyle=":", label="chance"))
     return handles
+
+
+def _words(tag: str | None) -> str:
+    return tag.replace("=", ": ", 1) if tag else "all"

@@ -19,6 +19,8 @@ from tvts.train.stage import source
 
 FRAMES = 3
 """Shown per segment."""
+WIDTH = 7.6
+"""Inches."""
 TEXT_WIDTH = 62
 """Characters per line of a transcript."""
 
@@ -31,15 +33,15 @@ def draw_window(experiment: Experiment, dataset: str, layout: Layout, output: Pa
     frames = _frames(found, example["key"], spans, experiment.config.media.reader)
     lines = [textwrap.wrap(text, TEXT_WIDTH) for text in example["transcripts"]]
     heights = [max(1, len(wrapped)) for wrapped in lines]
-    picture = 1.0 * frames[0][0].shape[0] / frames[0][0].shape[1] * 7.6 / (FRAMES * len(spans))
-    with figure(output, 7.6, picture + 0.62 + 0.19 * sum(heights) + 0.12 * len(heights) + 0.45) as drawn:
-        top, bottom = np.atleast_1d(drawn.subfigures(
-            2, 1, height_ratios=[picture + 0.62, 0.19 * sum(heights) + 0.12 * len(heights) + 0.45]
-        )
-        for number, (axes, span) in enumerate(zip(top.subplots(1, len(spans)), spans, strict=True)):
+    height, width = frames[0].shape[1:3]
+    above = 0.75 + WIDTH / (FRAMES * len(spans)) * height / width
+    below = 0.35 + 0.19 * sum(heights) + 0.12 * len(heights)
+    with figure(output, WIDTH, above + below) as drawn:
+        parts: Any = drawn.subfigures(2, 1, height_ratios=[above, below])
+        for number, (axes, span) in enumerate(zip(parts[0].subplots(1, len(spans)), spans, strict=True)):
             _segment(axes, frames[number], number, span)
-        _transcripts(bottom.subplots(), example, lines, heights)
-        drawn.suptitle(f"{run} on {dataset}, clip {example['key']}", fontsize=9, x=0.01, ha="left", color=GREY)
+        _transcripts(parts[1].subplots(), example, lines, heights)
+        parts[0].suptitle(f"{run} on {dataset}, clip {example['key']}", fontsize=9, x=0.01, ha="left", color=GREY)
 
 
 def _example(experiment: Experiment, dataset: str, layout: Layout) -> tuple[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from tvts.corpus.status import Failure
+from tvts.corpus.status import FULL_DISK, Failure
 
 Source = Path | str | bytes | BinaryIO
 
@@ -28,7 +28,7 @@ MAX_PIXELS = 4096 * 4096
 
 @contextlib.contextmanager
 def opened(source: Source) -> Iterator[InputContainer]:
-    """Open `source` for reading. Everything FFmpeg finds wrong with it becomes a Failure."""
+    """Open `source` for reading. Everything FFmpeg finds wrong with it becomes a Failure; a full disk stays an OSError."""
     file: Any = io.BytesIO(source) if isinstance(source, bytes) else str(source) if isinstance(source, Path) else source
     options = {"format_whitelist": FORMATS, "max_streams": "64", "enable_drefs": "0"}
     if isinstance(file, str):
@@ -41,6 +41,8 @@ def opened(source: Source) -> Iterator[InputContainer]:
     except (av.error.MemoryError, MemoryError) as error:
         raise Failure("skipped_rule", "decoding needs more memory than is allowed for one video") from error
     except av.error.FFmpegError as error:
+        if error.errno in FULL_DISK:
+            raise OSError(error.errno, error.strerror) from error
         raise Failure("corrupt", _what_it_is(source) or f"cannot be decoded: {error.strerror}") from error
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import av
 from av.container import InputContainer
@@ -77,16 +78,21 @@ def display_size(stream: VideoStream) -> tuple[int, int]:
 
 def _verified_end(container: InputContainer, stream: VideoStream) -> float:
     """End of the last video frame, seconds. Reads the file's tail: an index at the front promises frames that a truncated file lacks."""
-    begin = container.start_time / av.time_base if container.start_time else 0.0
     if container.duration:
         declared = container.duration / av.time_base
-        wanted = begin + declared - max(TRUNCATED_SECONDS, TRUNCATED_SHARE * declared)
-        ends = _last_ends(container, stream, begin + declared - TAIL_SECONDS)
-        if stream.index in ends and max(ends.values()) >= wanted:
+        if (
+            container.format.name == "avi" and stream.average_rate
+        ):  # its duration is guessed from the size of what is left
+            declared = max(declared, float(stream.frames / stream.average_rate))
+        enough = declared - max(TRUNCATED_SECONDS, TRUNCATED_SHARE * declared)
+        ends = _last_ends(
+            container, stream, seconds(container.start_time, Fraction(1, av.time_base)) + declared - TAIL_SECONDS
+        )
+        if stream.index in ends and max(ends.values()) >= enough:
             return ends[stream.index]
         ends = _last_ends(container, stream, None)
-        if ends and max(ends.values()) < wanted:
-            raise Failure("corrupt", f"truncated: {max(ends.values()) - begin:.1f} of {declared:.1f} s are there")
+        if ends and max(ends.values()) < enough:
+            raise Failure("corrupt", f"truncated: {max(ends.values()):.1f} of {declared:.1f} s are there")
     else:
         ends = _last_ends(container, stream, None)
     if stream.index not in ends:

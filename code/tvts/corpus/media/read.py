@@ -50,10 +50,7 @@ def read_frames(
         timeline = (
             _stored_timeline(stream, keyframes) if keyframes is not None else _scanned_timeline(container, stream)
         )
-        if timeline and wanted[0] >= 0 and wanted[-1] < len(timeline.times):
-            frames = _sparse(container, stream, wanted, timeline)
-        else:
-            frames = _counted(container, stream, wanted)
+        frames = _sparse(container, stream, wanted, timeline) if timeline else _counted(container, stream, wanted)
         return _gathered(frames, indices)
 
 
@@ -109,6 +106,7 @@ def _sparse(
     container: InputContainer, stream: VideoStream, wanted: list[int], timeline: _Timeline
 ) -> dict[int, VideoFrame]:
     """Decode the wanted frames, jumping only where a keyframe lies between the decoder's position and the next wanted frame."""
+    _check_range(wanted, len(timeline.times))
     found: dict[int, VideoFrame] = {}
     decoder, position = container.decode(stream), 0
     frame: VideoFrame | None = None
@@ -136,10 +134,14 @@ def _counted(container: InputContainer, stream: VideoStream, wanted: list[int]) 
     for count, frame in enumerate(container.decode(stream), start=1):
         if count - 1 in chosen:
             found[count - 1] = frame
-    for number in wanted:
-        if number not in found:
-            raise IndexError(f"frame {number} of a video of {count} frames")
+    _check_range(wanted, count)
     return found
+
+
+def _check_range(wanted: list[int], count: int) -> None:
+    for number in wanted:
+        if not 0 <= number < count:
+            raise IndexError(f"frame {number} of a video of {count} frames")
 
 
 def _gathered(frames: dict[int, VideoFrame], indices: Sequence[int]) -> np.ndarray:

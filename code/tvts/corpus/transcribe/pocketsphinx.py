@@ -73,8 +73,9 @@ def _recognise(clip: Clip) -> Transcript:
 
 
 def recognise(sound: np.ndarray) -> list[Word]:
-    """Words of `sound` (float32 [samples], 16 kHz). Noise statistics start afresh, so the result does not depend on other clips."""
+    """Words of `sound` (float32 [samples], 16 kHz). Its statistics of noise start afresh: the result does not depend on other clips."""
     samples = (np.clip(sound, -1, 1) * 32767).astype("<i2")
+    _decoder.reinit_feat(None)
     _decoder.start_utt()
     _decoder.process_raw(samples.tobytes(), full_utt=True)
     _decoder.end_utt()

@@ -4,6 +4,7 @@ import base64
 import gzip
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -70,35 +71,39 @@ class Whisper:
         sounds = [part for part in heard if isinstance(part, np.ndarray)]
         recognised = iter(self.recognise(sounds) if sounds else [])
         transcripts = [next(recognised) if isinstance(part, np.ndarray) else part for part in heard]
-        for transcript in transcripts:
-            transcript.seconds = (perf_counter() - begun) / len(transcripts)
-        return transcripts
+        seconds = (perf_counter() - begun) / len(transcripts)
+        return [replace(transcript, seconds=seconds) for transcript in transcripts]
 
     @torch.inference_mode()
     def recognise(self, sounds: list[np.ndarray]) -> list[Transcript]:
         """One transcript per sound (float32 [samples], 16 kHz, at most 30 s)."""
-        padded = torch.stack([whisper.pad_or_trim(torch.from_numpy(sound), N_SAMPLES) for sound in sounds]).to(
-            self.device
-        )
-        mels = whisper.log_mel_spectrogram(padded, self.whisper.dims.n_mels)
         try:
-            results = self.whisper.decode(mels, self.options)
+            results, certainty = self._decode(sounds)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"transcribe.batch_size: {self.batch_size} clips do not fit on {self.device}; take fewer"
             ) from error
-        return [self._transcript(sound, result) for sound, result in zip(sounds, results, strict=True)]
+        return [self._transcript(*each) for each in zip(sounds, results, certainty, strict=True)]
 
-    def _transcript(self, sound: np.ndarray, result: DecodingResult) -> Transcript:
+    def _decode(self, sounds: list[np.ndarray]) -> tuple[list[DecodingResult], list[float]]:
+        """What Whisper reads in each sound, and how sure it is of the language (1 where the config names it)."""
+        padded = torch.stack([whisper.pad_or_trim(torch.from_numpy(sound), N_SAMPLES) for sound in sounds])
+        mels = whisper.log_mel_spectrogram(padded.to(self.device), self.whisper.dims.n_mels)
+        features = self.whisper.embed_audio(mels.half() if self.options.fp16 else mels)
+        certainty = [1.0] * len(sounds)
+        if self.language is None and self.whisper.is_multilingual:
+            _, languages = self.whisper.detect_language(features)
+            certainty = [max(probabilities.values()) for probabilities in languages]
+        return self.whisper.decode(features, self.options), certainty
+
+    def _transcript(self, sound: np.ndarray, result: DecodingResult, certainty: float) -> Transcript:
         if result.no_speech_prob > _NO_SPEECH and result.avg_logprob < _LOGPROB:
-            return Transcript(
-                language=result.language, status="no_speech", message=f"no speech, p = {result.no_speech_prob:.2f}"
-            )
-        probabilities = result.language_probs or {}
+            message = f"no speech, p = {result.no_speech_prob:.2f}"
+            return Transcript(language=result.language, status="no_speech", message=message)
         doubts = {
             "compressible": result.compression_ratio > _COMPRESSION,
             "unlikely": result.avg_logprob < _LOGPROB,
-            "uncertain_language": bool(probabilities) and max(probabilities.values()) < _LANGUAGE,
+            "uncertain_language": certainty < _LANGUAGE,
         }
         try:
             words = self._timed(sound, result)

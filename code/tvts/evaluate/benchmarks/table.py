@@ -1,4 +1,5 @@
-"""Your own benchmark: a folder with `test.csv` or `test.parquet`, optionally `train.*` and `classes.json`.
+"""Your own benchmark: a folder with `test.csv` or `test.parquet` (or one such file of any name), and beside it, if needed,
+`train.*` and `classes.json`.
 
 Columns: `path` (relative to `videos`), optionally `id`; `text` for retrieval (videos may repeat: several texts for
 one video); `label` for recognition and linear probe; `options` (JSON list) and `answer` for multiple choice. Every
@@ -27,9 +28,10 @@ MEANINGS = {"id", "path", "text", "label", "options", "answer"}
 
 def read(benchmark: Benchmark) -> Items:
     """Items in file order."""
-    folder, videos = existing(benchmark.annotations), VideoFolder(benchmark.videos)
+    given, videos = existing(benchmark.annotations), VideoFolder(benchmark.videos)
+    folder = given if given.is_dir() else given.parent
     labels, prompts = _classes(folder)
-    test = _items(locate(folder, "test.csv", "test.parquet"), videos, labels)
+    test = _items(locate(folder, "test.csv", "test.parquet") if given.is_dir() else given, videos, labels)
     train = find(folder, "train.csv", "train.parquet")
     return Items(test, _items(train, videos, labels) if train else [], prompts, ("{}",))
 
