@@ -1,9 +1,10 @@
-"""Make the demo's benchmarks: short clips of one repeated motion, described as a caption or a class name would.
+"""Make the demo's benchmark: clips of one repeated motion, described as a caption or a class name would.
 
-    python demo/benchmarks.py --seed 1 --output DIR
+    python demo/benchmarks.py --output DIR [--seed 1]
 
-Writes `DIR/videos/*.mp4`, `DIR/retrieval.csv` (video, caption, tag: `seen` = colour and shape are spoken in the corpus, `unseen` =
-known from the stills alone) and, for motion recognition, `DIR/train.csv`, `DIR/test.csv` (path, label) and `DIR/classes.json` (prompts).
+Writes a folder for the adapter `table`: `DIR/videos/*.mp4`; `DIR/test.csv` (path, text, label, concepts), in which every caption is
+unique and `concepts` says whether the narrated corpus shows and speaks colour and shape (`seen`) or only the stills do (`unseen`);
+`DIR/train.csv` (path, label) for the linear probe; `DIR/classes.json` (label -> prompt).
 """
 
 import argparse
@@ -21,62 +22,60 @@ PIXELS = 64
 FPS = 8
 REPEATS = 4  # the motion is shown so often: as many motions as a training window has
 MOTION_SECONDS = 1.5
-UNSEEN = 160
-TRAIN, TEST = 300, 300
+UNSEEN_SUBJECTS = 27  # per motion, of 48; every one of the 16 spoken subjects is tested
+TRAIN = 240
 
 
 def write_clip(path: Path, subject: Subject, motion: str, rng: np.random.Generator) -> None:
-    """A clip of one motion, repeated from a new place each time."""
+    """A clip of one motion, shown again and again from a new place."""
     background = random_background(rng)
     progress = np.linspace(0, 1, round(MOTION_SECONDS * FPS))
-    write_video(
-        path,
-        (frame for _ in range(REPEATS) for frame in play(PIXELS, subject, motion, progress, rng, background)),
-        FPS,
-    )
+    plays = (play(PIXELS, subject, motion, progress, rng, background) for _ in range(REPEATS))
+    write_video(path, (frame for frames in plays for frame in frames), FPS)
 
 
-def make_retrieval(folder: Path, rng: np.random.Generator) -> None:
-    """Every combination that the corpus speaks, and a sample of those it does not; each caption is unique."""
-    everything = list(product(SUBJECTS, MOTIONS))
-    seen = [item for item in everything if is_spoken(item[0])]
-    unseen = [item for item in everything if not is_spoken(item[0])]
-    unseen = [unseen[index] for index in sorted(rng.choice(len(unseen), UNSEEN, replace=False))]
+def make_test(folder: Path, rng: np.random.Generator) -> None:
+    """Every combination that the corpus speaks, and a sample of the others, balanced over motions."""
+    spoken = [subject for subject in SUBJECTS if is_spoken(subject)]
+    silent = [subject for subject in SUBJECTS if not is_spoken(subject)]
+    items = list(product(spoken, MOTIONS))
+    for motion in MOTIONS:
+        items += [(silent[index], motion) for index in sorted(rng.choice(len(silent), UNSEEN_SUBJECTS, replace=False))]
     rows = []
-    for number, (subject, motion) in enumerate(track([*seen, *unseen], "retrieval clips")):
-        name = f"retrieval-{number:04d}.mp4"
+    for number, (subject, motion) in enumerate(track(items, "test clips")):
+        name = f"test-{number:04d}.mp4"
         write_clip(folder / "videos" / name, subject, motion, rng)
-        rows.append((name, describe(subject, motion), "seen" if is_spoken(subject) else "unseen"))
-    _write_csv(folder / "retrieval.csv", ("video", "caption", "tag"), rows)
+        rows.append((name, describe(subject, motion), motion, "seen" if is_spoken(subject) else "unseen"))
+    _write_csv(folder / "test.csv", ("path", "text", "label", "concepts"), rows)
 
 
-def make_recognition(folder: Path, split: str, count: int, rng: np.random.Generator) -> None:
+def make_train(folder: Path, rng: np.random.Generator) -> None:
     """Equally many clips of each motion, of any subject."""
     rows = []
-    for number in track(range(count), f"recognition {split} clips"):
+    for number in track(range(TRAIN), "training clips of the probe"):
         motion = MOTIONS[number % len(MOTIONS)]
-        name = f"{split}-{number:04d}.mp4"
+        name = f"train-{number:04d}.mp4"
         write_clip(folder / "videos" / name, SUBJECTS[rng.integers(len(SUBJECTS))], motion, rng)
-        rows.append((name, MOTIONS.index(motion)))
-    _write_csv(folder / f"{split}.csv", ("path", "label"), rows)
+        rows.append((name, motion))
+    _write_csv(folder / "train.csv", ("path", "label"), rows)
 
 
-def _write_csv(path: Path, header: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+def _write_csv(path: Path, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([header, *rows])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    (options.output / "videos").mkdir(parents=True, exist_ok=True)
-    make_retrieval(options.output, np.random.default_rng([options.seed, 0]))
-    make_recognition(options.output, "train", TRAIN, np.random.default_rng([options.seed, 1]))
-    make_recognition(options.output, "test", TEST, np.random.default_rng([options.seed, 2]))
-    prompts = [f"a shape {DESCRIBED_MOTIONS[motion]}" for motion in MOTIONS]
-    (options.output / "classes.json").write_text(json.dumps(prompts, indent=1) + "\n")
+    folder = options.output
+    (folder / "videos").mkdir(parents=True, exist_ok=True)
+    prompts = {motion: f"a shape {DESCRIBED_MOTIONS[motion]}" for motion in MOTIONS}
+    (folder / "classes.json").write_text(json.dumps(prompts, indent=1) + "\n")
+    make_train(folder, np.random.default_rng([options.seed, 1]))
+    make_test(folder, np.random.default_rng([options.seed, 0]))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 from world import OPENERS, SPOKEN_MOTIONS, SPOKEN_SUBJECTS
 
 RATE = 16000
-VOICES = {"rms": 0.82, "awb": 0.88, "kal16": 0.95}  # how far each voice's speech is stretched in time
+VOICES = {"rms": 0.82, "awb": 0.92, "kal16": 1.0}  # how far each voice's speech is stretched in time
 PAUSE = 0.15  # seconds of silence between phrases in a file
 FOLDER = Path(__file__).parent / "phrases"
 
@@ -47,7 +47,8 @@ def write_opus(path: Path, samples: np.ndarray) -> None:
         sound = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
         sound.sample_rate = RATE
         sound.pts = 0
-        for part in [*(resampler := av.AudioResampler("s16", "mono", RATE, frame_size=320)).resample(sound), *resampler.resample(None)]:
+        resampler = av.AudioResampler("s16", "mono", RATE, frame_size=320)
+        for part in [*resampler.resample(sound), *resampler.resample(None)]:
             container.mux(stream.encode(part))
         container.mux(stream.encode())
 

@@ -13,8 +13,8 @@ SPOKEN_COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80,
 SILENT_COLOURS = {"orange": (240, 140, 30), "purple": (150, 50, 190), "white": (245, 245, 245), "cyan": (50, 210, 220)}
 COLOURS = SPOKEN_COLOURS | SILENT_COLOURS
 
-SPOKEN_SHAPES = ("circle", "square", "triangle", "star")
-SILENT_SHAPES = ("cross", "diamond", "ring", "moon")
+SPOKEN_SHAPES = ("circle", "square", "triangle", "diamond")
+SILENT_SHAPES = ("cross", "star", "ring", "moon")
 SHAPES = SPOKEN_SHAPES + SILENT_SHAPES
 
 # Each motion is another one played backwards: a single frame cannot tell them apart.
@@ -23,12 +23,12 @@ MOTIONS = ("left", "right", "up", "down", "grow", "shrink")
 SPOKEN_MOTIONS = {
     "left": ("slides over to the left", "is going to move to the left", "goes off to the left"),
     "right": ("slides over to the right", "is going to move to the right", "goes off to the right"),
-    "up": ("floats up to the top", "is going to move up", "goes all the way up"),
-    "down": ("drops down to the bottom", "is going to move down", "goes all the way down"),
-    "grow": ("gets bigger and bigger", "starts to grow", "is getting really big"),
-    "shrink": ("gets smaller and smaller", "starts to shrink", "is getting really small"),
+    "up": ("floats up to the top", "is going to move up", "climbs up to the top"),
+    "down": ("drops down to the bottom", "is going to move down", "comes down to the bottom"),
+    "grow": ("gets bigger and bigger", "is getting really big", "is growing bigger"),
+    "shrink": ("gets smaller and smaller", "is getting really small", "is growing smaller"),
 }
-OPENERS = ("okay so now", "and then", "all right", "so now", "okay", "now watch")
+OPENERS = ("okay so now", "and then", "all right", "so now", "okay")
 
 DESCRIBED_MOTIONS = {
     "left": "moving left",
@@ -85,9 +85,7 @@ def _outline(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
             normal = np.array([-along[1], along[0]]) / np.hypot(*along)
             return -((radius * np.cos(angle) - tip[0]) * normal[0] + radius * np.sin(angle) * normal[1])
         case "cross":
-            return np.minimum(
-                np.maximum(abs(u) - 1.0, abs(v) - 0.33), np.maximum(abs(u) - 0.33, abs(v) - 1.0)
-            )
+            return np.minimum(np.maximum(abs(u) - 1.0, abs(v) - 0.33), np.maximum(abs(u) - 0.33, abs(v) - 1.0))
         case "diamond":
             return (abs(u) / 0.75 + abs(v) / 1.2 - 1) * 0.64
         case "ring":

@@ -10,9 +10,17 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
+
+from tvts.config import Fetch
+from tvts.corpus import fetch
+from tvts.corpus.fetch import Source, fetch_shard
+from tvts.corpus.shards import PLAN_SCHEMA, read_index
+from tvts.corpus.status import STATUSES
 
 BITS = 12
 TONE_HZ = 440
@@ -149,3 +157,83 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     yield found
     server.shutdown()
     server.server_close()
+
+
+# --- shards ------------------------------------------------------------------------------------------------------------
+
+SETTINGS = Fetch.model_validate(
+    {"short_side": 32, "fps": 6.0, "spans": {"per_video": 2, "seconds": 1.5}, "allow_private_hosts": True}
+)
+VOLATILE = ("seconds",)
+
+Row = dict[str, Any]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses worth waiting for between attempts."""
+    monkeypatch.setattr(fetch, "BACKOFF_SECONDS", 0.01)
+
+
+def make_plan(path: Path, videos: list[Row]) -> Path:
+    """A plan of one shard; `videos` have id and url or path, perhaps a caption."""
+    rows = [
+        {"url": None, "path": None, "caption": None, "shard": 0, "key": f"{at:019d}", **video}
+        for at, video in enumerate(videos)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, PLAN_SCHEMA), path)
+    return path
+
+
+def run(
+    folder: Path, videos: list[Row], source: Source = "local", settings: Fetch = SETTINGS, **more: Any
+) -> list[Row]:
+    plan_file = make_plan(folder / "plan.parquet", videos)
+    fetch_shard(
+        plan_file,
+        0,
+        source,
+        settings,
+        3,
+        folder / "clips" / "0.tar",
+        folder / "clips" / "0.parquet",
+        **{"log": lambda _: None, **more},
+    )
+    rows: list[Row] = read_index(folder / "clips" / "0.parquet").to_pylist()
+    assert {row["status"] for row in rows} <= set(STATUSES)
+    assert sorted(path.name for path in (folder / "clips").iterdir()) == ["0.parquet", "0.tar"]
+    return rows
+
+
+def by_id(rows: list[Row]) -> dict[str, str]:
+    return {row["id"]: row["status"] for row in rows if row["span"] == 0}
+
+
+def lasting(rows: list[Row]) -> list[Row]:
+    return [{name: value for name, value in row.items() if name not in VOLATILE} for row in rows]
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four good videos of different kinds and three bad ones."""
+    folder = tmp_path_factory.mktemp("sources")
+    write_clip(folder / "long.mp4", seconds=6)
+    write_clip(folder / "short.mp4", seconds=1, audio=None)
+    write_clip(folder / "tall.mkv", seconds=3, size=(64, 96))
+    write_clip(folder / "uneven.mp4", times=[0, 0.2, 1.1, 1.3, 2.5], audio=None)
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("hello " * 50)
+    whole = (folder / "long.mp4").read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+GOOD = ("long.mp4", "short.mp4", "tall.mkv", "uneven.mp4")
+BAD = {"empty.mp4": "corrupt", "text.mp4": "corrupt", "cut.mp4": "corrupt", "absent.mp4": "removed"}
+
+
+def videos_in(folder: Path, names: Any = (*GOOD, *BAD)) -> list[Row]:
+    return [
+        {"id": f"dir/{name}", "path": str(folder / name), "caption": f"a <b>{name}</b>" if name == "long.mp4" else None}
+        for name in names
+    ]

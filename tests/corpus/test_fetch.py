@@ -1,106 +1,38 @@
 """A shard from its plan to tar and index: everything good is there, everything bad is a row, and a killed job continues."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
-from tests.corpus.conftest import Site, number_of, reply, write_clip
+from tests.corpus.conftest import (
+    BAD,
+    GOOD,
+    SETTINGS,
+    Row,
+    Site,
+    by_id,
+    lasting,
+    number_of,
+    reply,
+    run,
+    videos_in,
+)
 
 from tvts.config import Corpus, Fetch, UserError
 from tvts.corpus import fetch as module
 from tvts.corpus.cut import spans
-from tvts.corpus.fetch import Source, fetch_shard
+from tvts.corpus.fetch import fetch_shard
 from tvts.corpus.media import read_all_frames, read_frames
 from tvts.corpus.plan import plan
-from tvts.corpus.shards import INDEX_SCHEMA, PLAN_SCHEMA, read_index, read_member
-from tvts.corpus.status import STATUSES, Failure
-from tvts.files import sha256_file
+from tvts.corpus.shards import INDEX_SCHEMA, read_index, read_member
+from tvts.corpus.status import Failure
 
-SETTINGS = Fetch.model_validate(
-    {"short_side": 32, "fps": 6.0, "spans": {"per_video": 2, "seconds": 1.5}, "allow_private_hosts": True}
-)
-VOLATILE = ("seconds",)
-
-Row = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BACKOFF_SECONDS", 0.01)
-
-
-def make_plan(path: Path, videos: list[Row]) -> Path:
-    """A plan of one shard; `videos` have id and url or path, perhaps a caption."""
-    rows = [
-        {"url": None, "path": None, "caption": None, "shard": 0, "key": f"{at:019d}", **video}
-        for at, video in enumerate(videos)
-    ]
-    pq.write_table(pa.Table.from_pylist(rows, PLAN_SCHEMA), path)
-    return path
-
-
-def run(
-    folder: Path, videos: list[Row], source: Source = "local", settings: Fetch = SETTINGS, **more: Any
-) -> list[Row]:
-    plan_file = make_plan(folder / "plan.parquet", videos)
-    fetch_shard(
-        plan_file,
-        0,
-        source,
-        settings,
-        3,
-        folder / "clips" / "0.tar",
-        folder / "clips" / "0.parquet",
-        **{"log": lambda _: None, **more},
-    )
-    rows: list[Row] = read_index(folder / "clips" / "0.parquet").to_pylist()
-    assert {row["status"] for row in rows} <= set(STATUSES)
-    assert sorted(path.name for path in (folder / "clips").iterdir()) == ["0.parquet", "0.tar"]
-    return rows
-
-
-def by_id(rows: list[Row]) -> dict[str, str]:
-    return {row["id"]: row["status"] for row in rows if row["span"] == 0}
-
-
-def lasting(rows: list[Row]) -> list[Row]:
-    return [{name: value for name, value in row.items() if name not in VOLATILE} for row in rows]
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four good videos of different kinds and three bad ones."""
-    folder = tmp_path_factory.mktemp("sources")
-    write_clip(folder / "long.mp4", seconds=6)
-    write_clip(folder / "short.mp4", seconds=1, audio=None)
-    write_clip(folder / "tall.mkv", seconds=3, size=(64, 96))
-    write_clip(folder / "uneven.mp4", times=[0, 0.2, 1.1, 1.3, 2.5], audio=None)
-    (folder / "empty.mp4").write_bytes(b"")
-    (folder / "text.mp4").write_text("hello " * 50)
-    whole = (folder / "long.mp4").read_bytes()
-    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
-    return folder
-
-
-GOOD = ("long.mp4", "short.mp4", "tall.mkv", "uneven.mp4")
-BAD = {"empty.mp4": "corrupt", "text.mp4": "corrupt", "cut.mp4": "corrupt", "absent.mp4": "removed"}
-
-
-def videos_in(folder: Path, names: Any = (*GOOD, *BAD)) -> list[Row]:
-    return [
-        {"id": f"dir/{name}", "path": str(folder / name), "caption": f"a <b>{name}</b>" if name == "long.mp4" else None}
-        for name in names
-    ]
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def test_good_videos_are_clips_and_bad_ones_are_rows(sources: Path, tmp_path: Path) -> None:
@@ -183,6 +115,40 @@ def test_equal_inputs_give_equal_bytes_whatever_the_number_of_threads(
     assert lasting(first) == lasting(second)
 
 
+def test_video2dataset_tars_are_a_source_and_our_own_are_too(sources: Path, tmp_path: Path) -> None:
+    """The whole way round: their layout in, ours out, ours in again."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    with (theirs / "00000.tar").open("wb") as file:
+        writer = webdataset.TarWriter(file)
+        for at, name in enumerate(("long.mp4", "empty.mp4", "text.mp4", "short.mp4")):
+            data = (sources / name).read_bytes()
+            writer.write(
+                {"__key__": f"00000{at:04d}", "json": {"status": "success"}, "mp4": data, "txt": f"about {name}"}
+            )
+        writer.close()
+    plan(Corpus(source="local", list=str(theirs), shards=1), tmp_path / "plan.parquet")
+    ours = tmp_path / "ours"
+    fetch_shard(tmp_path / "plan.parquet", 0, "local", SETTINGS, 3, ours / "0.tar", ours / "0.parquet", lambda _: None)
+    rows = read_index(ours / "0.parquet").to_pylist()
+    assert by_id(rows) == {
+        "00000/000000000": "ok",
+        "00000/000000001": "corrupt",
+        "00000/000000002": "corrupt",
+        "00000/000000003": "ok",
+    }
+    assert {row["message"] for row in rows if row["id"] == "00000/000000001"} == {"the file is empty"}
+    direct = run(tmp_path, [{"id": "00000/000000000", "path": str(sources / "long.mp4")}])
+    assert {row["sha256"] for row in rows if row["id"] == "00000/000000000"} == {row["sha256"] for row in direct}
+    plan(Corpus(source="local", list=str(ours), shards=1), tmp_path / "again.parquet")
+    fetch_shard(
+        tmp_path / "again.parquet", 0, "local", SETTINGS, 3, tmp_path / "2.tar", tmp_path / "2.parquet", lambda _: None
+    )
+    again = read_index(tmp_path / "2.parquet").to_pylist()
+    assert [row["status"] for row in again] == ["ok"] * 3
+    assert {row["caption"] for row in again} == {"about long.mp4", "about short.mp4"}
+
+
 def test_an_empty_shard_is_two_valid_files(tmp_path: Path) -> None:
     assert run(tmp_path, []) == []
     with tarfile.open(tmp_path / "clips/0.tar") as archive:
@@ -249,120 +215,6 @@ def test_no_file_is_left_outside_the_outputs(
     rows = run(tmp_path, [{"id": name, "url": site.url(f"/{name}.mp4")} for name in names], "http")
     assert by_id(rows) == {"a": "ok", "huge": "skipped_rule", "gone": "removed"}
     assert list(elsewhere.iterdir()) == []
-
-
-# --- continuing -------------------------------------------------------------------------------------------------------
-
-
-def count_calls(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[str]:
-    """Ids handled; the call after `stop_after` of them is interrupted as by Ctrl-C."""
-    handled: list[str] = []
-    real = module._Lanes._once
-
-    def once(self: Any, video: Row, deadline: float) -> list[Row]:
-        if len(handled) == stop_after:
-            raise KeyboardInterrupt
-        handled.append(video["id"])
-        return real(self, video, deadline)
-
-    monkeypatch.setattr(module._Lanes, "_once", once)
-    return handled
-
-
-def test_an_interrupted_job_continues_and_ends_the_same(
-    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "part").mkdir()
-    expected = run(tmp_path / "whole", videos_in(sources))
-    with monkeypatch.context() as patch:
-        first = count_calls(patch, stop_after=3)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "part", videos_in(sources))
-    assert not list((tmp_path / "part/clips").glob("0.*"))
-    second = count_calls(monkeypatch)
-    told: list[str] = []
-    rows = run(tmp_path / "part", videos_in(sources), log=told.append)
-    assert told[0] == "shard 0: continuing, 3 of 8 videos are finished"
-    assert (len(first), len(second)) == (3, 5)
-    assert not set(first) & set(second)
-    assert sha256_file(tmp_path / "part/clips/0.tar") == sha256_file(tmp_path / "whole/clips/0.tar")
-    assert lasting(rows) == lasting(expected)
-
-
-def interrupt(folder: Path, videos: list[Row], monkeypatch: pytest.MonkeyPatch, after: int, **more: Any) -> None:
-    with monkeypatch.context() as patch:
-        count_calls(patch, stop_after=after)
-        with pytest.raises(KeyboardInterrupt):
-            run(folder, videos, **more)
-
-
-def test_other_settings_begin_anew(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt(tmp_path, videos_in(sources, GOOD), monkeypatch, after=2)
-    handled = count_calls(monkeypatch)
-    rows = run(tmp_path, videos_in(sources, GOOD), settings=SETTINGS.model_copy(update={"short_side": 48}))
-    assert len(handled) == 4
-    assert {min(row["width"], row["height"]) for row in rows} == {48}
-
-
-def test_transient_failures_are_tried_again_by_the_next_job(
-    site: Site, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    videos = [{"id": name, "url": site.url(f"/{name}.mp4")} for name in ("down", "good", "last")]
-    site.replies["/down.mp4"] = reply(b"", 503)
-    site.replies["/good.mp4"] = site.replies["/last.mp4"] = reply(clip.read_bytes())
-    patience = SETTINGS.model_copy(update={"attempts": 1})
-    interrupt(tmp_path, videos, monkeypatch, after=2, source="http", settings=patience)
-    site.replies["/down.mp4"] = reply(clip.read_bytes())
-    handled = count_calls(monkeypatch)
-    assert by_id(run(tmp_path, videos, "http", patience)) == {"down": "ok", "good": "ok", "last": "ok"}
-    assert handled == ["down", "last"]
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]"], ids=["empty", "half", "nothing"])
-def test_a_damaged_record_of_a_finished_video_is_made_again(
-    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
-) -> None:
-    interrupt(tmp_path, videos_in(sources, GOOD), monkeypatch, after=2)
-    (tmp_path / "clips/.0.work/0000000000000000000.json").write_text(content)
-    handled = count_calls(monkeypatch)
-    run(tmp_path, videos_in(sources, GOOD))
-    assert len(handled) == 3
-
-
-def test_a_clip_that_vanished_is_made_again(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt(tmp_path, videos_in(sources, GOOD), monkeypatch, after=2)
-    (tmp_path / "clips/.0.work/0000000000000000000_00001.mp4").unlink()
-    run(tmp_path, videos_in(sources, GOOD))
-
-
-def test_kill_9_at_any_time_and_the_end_is_the_same(sources: Path, tmp_path: Path) -> None:
-    videos = videos_in(sources) * 3
-    videos = [{**video, "id": f"{at}"} for at, video in enumerate(videos)]
-    (tmp_path / "whole").mkdir()
-    expected = run(tmp_path / "whole", videos)
-    part = tmp_path / "part"
-    part.mkdir()
-    plan_file = make_plan(part / "plan.parquet", videos)
-    script = (
-        "import sys\nfrom pathlib import Path\nfrom tvts.config import Fetch\nfrom tvts.corpus.fetch import fetch_shard\n"
-        "folder = Path(sys.argv[1])\nsettings = Fetch.model_validate_json(sys.argv[2])\n"
-        "fetch_shard(folder / 'plan.parquet', 0, 'local', settings, 3, folder / 'clips/0.tar', folder / 'clips/0.parquet')\n"
-    )
-    arguments = [sys.executable, "-c", script, str(part), SETTINGS.model_dump_json()]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    kills = 0
-    for wanted in (1, 6, 13):
-        process = subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL)
-        while process.poll() is None and len(list((part / "clips").glob(".0.work/*.json"))) < wanted:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-    assert kills == 3
-    assert plan_file.exists()
-    rows = run(part, videos)
-    assert sha256_file(part / "clips/0.tar") == sha256_file(tmp_path / "whole/clips/0.tar")
-    assert lasting(rows) == lasting(expected)
 
 
 # --- YouTube's manners ------------------------------------------------------------------------------------------------

@@ -1,7 +1,10 @@
 """Lists in, plans out: every format, every defect, and shards that never move."""
 
 import gzip
+import io
+import json
 import random
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 
 from tvts.config import Corpus, UserError
 from tvts.corpus.plan import plan
-from tvts.corpus.shards import PLAN_SCHEMA
+from tvts.corpus.shards import PLAN_SCHEMA, read_member
 
 IDS = [f"video_{n:04d}" for n in range(300)]
 
@@ -105,7 +108,8 @@ def test_tables_of_every_format_give_the_same_plan(tmp_path: Path, suffix: str) 
         lines = [between.join(columns)] + [
             between.join(f'"{cell}"' for cell in row) for row in zip(*columns.values(), strict=True)
         ]
-        (gzip.open(path, "wt") if suffix.endswith("gz") else path.open("w")).write("\n".join(lines) + "\n")
+        text = ("\n".join(lines) + "\n").encode()
+        path.write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
     assert planned(corpus(path), tmp_path) == expected
 
 
@@ -259,7 +263,7 @@ def test_lines_with_too_many_cells_are_counted(tmp_path: Path) -> None:
         ("list.csv", b"id,url\n\xff\xfe,http://a\n", "cannot be read"),
         ("list.txt", b"\xff\xfe", "cannot be read"),
         ("list.parquet", b"not parquet", "cannot be read"),
-        ("list.xlsx", b"x", r"expected \.csv, \.tsv .* found \.xlsx"),
+        ("list.xlsx", b"x", r"expected \.csv, \.tsv, .* found \.xlsx"),
     ],
 )
 def test_unusable_lists_are_told_in_one_line(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -269,3 +273,106 @@ def test_unusable_lists_are_told_in_one_line(tmp_path: Path, name: str, content:
         plan(corpus(tmp_path / name), tmp_path / "plan.parquet")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "plan.parquet").exists()
+
+
+# --- annotation files and folders -------------------------------------------------------------------------------------
+
+
+def test_yt_temporal_annotations_are_a_list(tmp_path: Path) -> None:
+    folder = tmp_path / "yttemporal"
+    folder.mkdir()
+    for part in range(2):
+        annotations = [{"info": {"display_id": f"abcdefgh_{part}{n}"}, "subtitles": []} for n in range(5)]
+        lines = [json.dumps(annotation) for annotation in annotations] + ["{broken", "[1]"]
+        (folder / f"part_{part}.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    rows = planned(corpus(folder, "youtube"), tmp_path)
+    assert {row["id"] for row in rows} == {f"abcdefgh_{part}{n}" for part in range(2) for n in range(5)}
+    assert counts(tmp_path) == {"listed": 14, "duplicates": 0, "invalid": 4}
+    assert len(planned(corpus(folder / "part_1.jsonl.gz", "youtube"), tmp_path)) == 5
+
+
+def test_lists_of_objects(tmp_path: Path) -> None:
+    (tmp_path / "list.jsonl").write_text(
+        '{"id": 7, "url": "http://a.example/7", "caption": "x"}\n{"id": null, "url": "http://a.example/8"}\n'
+    )
+    (row,) = planned(corpus(tmp_path / "list.jsonl"), tmp_path)
+    assert (row["id"], row["url"], row["caption"]) == ("7", "http://a.example/7", "x")
+    assert counts(tmp_path)["invalid"] == 1
+
+
+def test_a_folder_of_videos(tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    for name in ("b.mp4", "deep/er/a.MKV", "notes.txt", ".hidden/x.mp4"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    rows = planned(corpus(folder, "local"), tmp_path)
+    assert {row["id"]: row["path"] for row in rows} == {"b": f"{folder}/b.mp4", "deep/er/a": f"{folder}/deep/er/a.MKV"}
+
+
+def test_a_folder_is_no_list_of_urls(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a folder without \.jsonl files; source http needs a list"):
+        plan(corpus(tmp_path), tmp_path / "plan.parquet")
+
+
+def add(
+    archive: tarfile.TarFile, name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = ""
+) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.type, info.linkname = len(content), kind, link
+    archive.addfile(info, io.BytesIO(content))
+
+
+def test_video2dataset_tars_are_planned_in_place(tmp_path: Path) -> None:
+    """Its layout: numeric keys, json always, mp4 if the download succeeded, txt if there was a caption."""
+    folder = tmp_path / "v2d"
+    folder.mkdir()
+    with tarfile.open(folder / "00000.tar", "w") as archive:
+        add(archive, "000000000.json", b'{"status": "success"}')
+        add(archive, "000000000.mp4", b"first video")
+        add(archive, "000000000.txt", "a caption, größer".encode())
+        add(archive, "000000001.json", b'{"status": "failed_to_download"}')
+        add(archive, "000000001.txt", b"never downloaded")
+        add(archive, "000000002.mp4", b"second")
+    (folder / "00000.parquet").write_bytes(b"")
+    (folder / "00000_stats.json").write_text("{}")
+    rows = {row["id"]: row for row in planned(corpus(folder, "local"), tmp_path)}
+    assert set(rows) == {"00000/000000000", "00000/000000002"}
+    assert rows["00000/000000000"]["caption"] == "a caption, größer"
+    assert rows["00000/000000002"]["caption"] is None
+    for name, content in (("00000/000000000", b"first video"), ("00000/000000002", b"second")):
+        tar, _, place = rows[name]["path"].partition("#")
+        offset, _, size = place.partition("+")
+        assert read_member(Path(tar), int(offset), int(size)) == content
+
+
+HOSTILE_MEMBERS = {
+    "parent": ("../../evil.mp4", tarfile.REGTYPE, ""),
+    "absolute": ("/etc/cron.d/evil.mp4", tarfile.REGTYPE, ""),
+    "hidden": (".ssh/evil.mp4", tarfile.REGTYPE, ""),
+    "control": ("a\x1b[2Jb.mp4", tarfile.REGTYPE, ""),
+    "symbolic link": ("a.mp4", tarfile.SYMTYPE, "/etc/passwd"),
+    "hard link": ("a.mp4", tarfile.LNKTYPE, "../../etc/passwd"),
+    "device": ("a.mp4", tarfile.CHRTYPE, ""),
+    "pipe": ("a.mp4", tarfile.FIFOTYPE, ""),
+    "folder": ("a.mp4", tarfile.DIRTYPE, ""),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_MEMBERS)
+def test_hostile_tar_members_are_left_out(tmp_path: Path, name: str) -> None:
+    member, kind, link = HOSTILE_MEMBERS[name]
+    folder = tmp_path / "v2d"
+    folder.mkdir()
+    with tarfile.open(folder / "00000.tar", "w") as archive:
+        add(archive, member, b"x" if kind == tarfile.REGTYPE else b"", kind, link)
+        add(archive, "good.mp4", b"y")
+    rows = planned(corpus(folder, "local"), tmp_path)
+    assert [row["id"] for row in rows] == ["00000/good"]
+    assert counts(tmp_path)["invalid"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.parquet", "v2d"]
+
+
+def test_a_broken_tar_is_told(tmp_path: Path) -> None:
+    (tmp_path / "00000.tar").write_bytes(b"not a tar" * 100)
+    with pytest.raises(UserError, match="cannot be read"):
+        plan(corpus(tmp_path, "local"), tmp_path / "plan.parquet")

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from fractions import Fraction
@@ -194,6 +195,41 @@ def test_processes_and_reruns_change_nothing(spoken_shard, heard):
     assert without_time(transcripts(spoken_shard, Transcribe(engine="pocketsphinx"), threads=2)) == without_time(heard)
 
 
+@pytest.mark.slow
+def test_a_killed_job_leaves_no_process_behind(tmp_path):
+    data = clip_bytes(narration(*FIRST), 4)
+    shard = write_shard(tmp_path, [(f"v{i}", data, {}) for i in range(40)])
+    code = (
+        "import sys; from pathlib import Path; from tvts.config import Transcribe; from tvts.corpus.transcribe import transcribe_shard\n"
+        "if __name__ == '__main__':\n"
+        "    transcribe_shard(*map(Path, sys.argv[1:3]), Transcribe(engine='pocketsphinx'), Path(sys.argv[3]), threads=2)\n"
+    )
+    script = tmp_path / "job.py"
+    script.write_text(code)
+    job = subprocess.Popen([sys.executable, script, *shard, tmp_path / "out.parquet"])
+    assert wait_for(lambda: len(children(job.pid)) >= 2)
+    started = children(job.pid)
+    job.kill()
+    job.wait()
+    assert wait_for(lambda: not any(Path(f"/proc/{process}").exists() for process in started))
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def children(process: int) -> list[int]:
+    return [
+        int(child)
+        for task in Path(f"/proc/{process}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+def wait_for(happens: Callable[[], bool], seconds: float = 60.0) -> bool:
+    end = time.monotonic() + seconds
+    while not (happened := happens()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return happened
+
+
 def test_pocketsphinx_takes_decoder_options_and_refuses_unknown_ones(spoken_shard, tmp_path):
     grammar = tmp_path / "colours.gram"
     grammar.write_text(
@@ -298,6 +334,15 @@ def test_whisper_detects_the_language_and_doubts_it(spoken_shard, checkpoint):
     row = transcripts(spoken_shard, whisper_settings(checkpoint, language=None))[0]
     assert row["language"] in whisper.tokenizer.LANGUAGES
     assert "uncertain_language" in row["flags"]
+
+
+def test_whisper_tells_when_another_language_is_spoken(spoken_shard, checkpoint, monkeypatch, whispered):
+    assert "other_language" not in whispered[0]["flags"]
+    monkeypatch.setattr(whisper_engine, "_LANGUAGE", 0.0)
+    detected = transcripts(spoken_shard, whisper_settings(checkpoint, language=None))[0]["language"]
+    for language, flagged in ((detected, False), ("en" if detected != "en" else "de", True)):
+        row = transcripts(spoken_shard, whisper_settings(checkpoint, language=language))[0]
+        assert (row["language"], "other_language" in row["flags"]) == (language, flagged)
 
 
 def test_whisper_drops_what_it_takes_for_no_speech(spoken_shard, checkpoint, monkeypatch):

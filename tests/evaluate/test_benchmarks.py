@@ -316,3 +316,16 @@ def test_survey_tells_what_is_on_disk(tmp_path: Path, bench: Make) -> None:
         ("absent", "missing", 0, 0),
     ]
     assert "no.csv: no such annotation" in rows[1]["message"]
+
+
+@pytest.mark.parametrize("content", ['{"sentences": []}', '{"annotations": [{"caption": "x"}]}', "[1, 2]"])
+def test_a_json_of_another_kind_is_told_not_crashed_on(tmp_path: Path, bench: Make, content: str) -> None:
+    write(tmp_path / "m/MSR_VTT.json", content)
+    with pytest.raises(UserError, match=r"not in a format this adapter knows \((Key|Type)Error: .*msrvtt.py"):
+        load(bench("msrvtt", "m", ["retrieval"]))
+
+
+def test_split_is_one_of_three(tmp_path: Path, bench: Make) -> None:
+    write(tmp_path / "h/wave_test_split1.txt", "b.avi 2\n")
+    with pytest.raises(UserError, match="split: got 4; should be 1, 2 or 3"):
+        load(bench("hmdb51", "h", ["recognition"], split=4))

@@ -100,6 +100,28 @@ def test_temporal_attention_can_leave_its_zero_start(clip_folder: Path) -> None:
     assert temporal.v_proj.weight.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize(("start", "learns"), [("official", {"v_proj"}), ("random", {"q_proj", "k_proj", "v_proj"})])
+def test_the_official_start_is_a_saddle_for_queries_and_keys(clip_folder: Path, start: str, learns: set[str]) -> None:
+    """From zeros, queries and keys are each other's gradient and stay zero; from the random start all projections learn."""
+    torch.manual_seed(0)
+    model = from_clip(clip_folder, temporal_attention_init=start)
+    layers = [layer.temporal_attn for layer in model.vision_model.encoder.layers]
+    assert all(layer(torch.randn(2, 1 + 12 * 4, 32), 12, "time").abs().max() == 0 for layer in layers)
+    before = [{name: tensor.clone() for name, tensor in layer.state_dict().items()} for layer in layers]
+    optimizer = torch.optim.SGD([parameter for layer in layers for parameter in layer.parameters()], lr=0.5)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model.get_video_features(torch.randn(2, 12, 3, 32, 32)).square().sum().backward()
+        optimizer.step()
+    moved = {
+        name
+        for layer, was in zip(layers, before, strict=True)
+        for name in ("q_proj", "k_proj", "v_proj")
+        if not torch.equal(layer.state_dict()[f"{name}.weight"], was[f"{name}.weight"])
+    }
+    assert moved == learns
+
+
 def test_random_parts_follow_the_seed(clip_folder: Path) -> None:
     def sorter(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)

@@ -176,6 +176,9 @@ class Model(Section):
     """Blocks of the transcript sorter."""
     temporal_embedding: Literal["normal", "zeros"] = "normal"
     """Initial temporal embedding. Official: normal with sd width^-0.5."""
+    temporal_attention: Literal["official", "random"] = "official"
+    """Initial temporal attention; both start at exactly zero. `official` (queries, keys, values zero, output ones) is a saddle: queries
+    and keys never get a gradient, so attention over time stays a uniform mean. From `random` (output zero) all of it learns."""
 
 
 class RunModel(Model):
@@ -349,7 +352,7 @@ class Benchmark(Section):
     videos: str
     """Folder of the videos."""
     protocols: Annotated[list[Protocol], Field(min_length=1)]
-    obtain: str
+    obtain: str = "see the adapter's first lines"
     """How to get the data; shown when it is missing."""
     options: dict[str, Any] = {}
     """Options of the adapter."""
@@ -431,3 +434,5 @@ class Config(Section):
     targets: Targets
     extra_rules: list[str] = []
     """Rule files included after the project's own, relative to the repository."""
+    extra: dict[str, Any] = {}
+    """Settings of the extra rules, as they please."""

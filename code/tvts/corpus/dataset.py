@@ -64,7 +64,6 @@ def build_shard(index: Path, transcripts: Path | None, settings: Dataset, output
     ok = [row for row in clips.to_pylist() if row["status"] == "ok"]
     facts = {
         "statuses": Counter(clips["status"].to_pylist()),
-        "rows": clips.num_rows,
         "downloaded": len({row["id"] for row in ok}),
         "clips": len(ok),
         "seconds": sum(row["duration"] for row in ok),
@@ -230,20 +229,21 @@ def _counted(facts: list[Row], name: str) -> dict[str, int]:
 
 def _duplicates(indexes: Sequence[Path]) -> int:
     """Clips whose bytes equal those of another clip, by the first 64 bits of their SHA-256."""
-    hashes = [
-        int(sha256[:16], 16)
-        for index in indexes
-        for sha256 in pq.read_table(index, columns=["sha256"])["sha256"].to_pylist()
-        if sha256
-    ]
-    return len(hashes) - len(np.unique(np.array(hashes, np.uint64)))
+    hashes = [np.empty(0, np.uint64)]
+    for index in indexes:
+        column = pq.read_table(index, columns=["sha256"])["sha256"].drop_null().to_pylist()
+        hashes.append(np.fromiter((int(sha256[:16], 16) for sha256 in column), np.uint64))
+    every = np.concatenate(hashes)
+    return len(every) - len(np.unique(every))
 
 
 def _real_time_factors(transcripts: Sequence[Path]) -> dict[str, float]:
     """Per engine: seconds spent per second of audio, over all its clips."""
     spent, heard = Counter[str](), Counter[str]()
     for path in transcripts:
-        for row in pq.read_table(path, columns=["engine", "duration", "seconds"]).to_pylist():
-            spent[row["engine"]] += row["seconds"]
-            heard[row["engine"]] += row["duration"]
+        table = pq.read_table(path, columns=["engine", "duration", "seconds"])
+        sums = table.group_by("engine", use_threads=False).aggregate([("duration", "sum"), ("seconds", "sum")])
+        for row in sums.to_pylist():
+            spent[row["engine"]] += row["seconds_sum"]
+            heard[row["engine"]] += row["duration_sum"]
     return {engine: round(spent[engine] / heard[engine], 4) for engine in spent if heard[engine]}

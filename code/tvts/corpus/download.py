@@ -150,8 +150,8 @@ def _options(request: dict[str, Any], settings: Fetch) -> dict[str, Any]:
         "format": "(bv[vcodec!=none],ba)/b" if youtube else "b/bv",
         "format_sort": [f"res:{_rung(settings.short_side)}", "vcodec:h264", "+size"],
         "max_filesize": settings.max_bytes, "progress_hooks": [functools.partial(_check_size, limit=settings.max_bytes)],
-        "retries": RETRIES, "fragment_retries": RETRIES, "extractor_retries": RETRIES, "file_access_retries": 1, "socket_timeout": SOCKET_TIMEOUT,
-        "retry_sleep_functions": {kind: lambda n: 2.0**n for kind in ("http", "fragment", "extractor")},
+        "retries": RETRIES, "fragment_retries": RETRIES, "extractor_retries": RETRIES, "file_access_retries": 1,
+        "socket_timeout": SOCKET_TIMEOUT, "retry_sleep_functions": {kind: lambda n: 2.0**n for kind in ("http", "fragment", "extractor")},
         "js_runtimes": {name: {} for name in JS_RUNTIMES}, "fixup": "never", "writesubtitles": False, "ignoreerrors": False,
         "sleep_interval_requests": 1 if youtube else 0,
     }  # fmt: skip

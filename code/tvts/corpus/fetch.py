@@ -34,6 +34,10 @@ DESCRIBED = ("id", "key", "caption", "span", "start", "duration", "fps", "frames
 """What a clip's JSON in the tar repeats of its row."""
 
 
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 def fetch_shard(
     plan: Path,
     shard: int,
@@ -42,7 +46,7 @@ def fetch_shard(
     seed: int,
     tar: Path,
     index: Path,
-    log: Callable[[str], None] = print,
+    log: Callable[[str], None] = _say,
     threads: int = 1,
 ) -> None:
     """Write `tar` and `index` of one shard of `plan`. A video that cannot be used becomes a row of the index with its status.

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tvts.config import Corpus, UserError
+from tvts.corpus.lists import read_list
 from tvts.corpus.shards import PLAN_SCHEMA
-from tvts.corpus.sources import addresses, defects, read_list
+from tvts.corpus.sources import addresses, defects
 from tvts.corpus.youtube import check_tools
 from tvts.files import atomic
 

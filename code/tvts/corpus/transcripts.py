@@ -43,7 +43,9 @@ TRANSCRIPT_SCHEMA = pa.schema(
     ]
 )
 
-REJECTING = frozenset({"compressible", "unlikely", "uncertain_language", "repeats", "sparse", "dense"})
+REJECTING = frozenset(
+    {"compressible", "unlikely", "uncertain_language", "other_language", "repeats", "sparse", "dense"}
+)
 """Flags and rules after which a clip's transcript is not used at all; the others repaired it."""
 
 _LONGEST_PHRASE = 8

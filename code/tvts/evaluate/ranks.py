@@ -52,7 +52,7 @@ def rank(scores: Tensor, query: Tensor, candidate: Tensor) -> Ranks:
     best = torch.full_like(scores[:, 0], -torch.inf).scatter_reduce_(0, query, own, "amax")
     own_best = query.new_zeros(len(scores)).index_add_(0, query, (own == best[query]).long())
     better, equal = scores > best[:, None], scores == best[:, None]
-    return Ranks(better.sum(1), equal.sum(1) - own_best)
+    return Ranks(better.sum(1, dtype=torch.int32), equal.sum(1, dtype=torch.int32) - own_best)
 
 
 def join(parts: Iterable[Ranks]) -> Ranks:

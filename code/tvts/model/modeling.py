@@ -142,8 +142,10 @@ class TemporalAttention(DividedAttention):
 
     def __init__(self, config: PreTrainedConfig, width: int, heads: int):
         super().__init__(config, width, heads)
-        self.q_proj, self.k_proj, self.v_proj = (ConstantLinear(width, 0.0) for _ in range(3))
-        self.out_proj = ConstantLinear(width, 1.0)
+        official = config.temporal_attention_init == "official"
+        if official:
+            self.q_proj, self.k_proj, self.v_proj = (ConstantLinear(width, 0.0) for _ in range(3))
+        self.out_proj = ConstantLinear(width, 1.0 if official else 0.0)
 
 
 class VideoLayer(GradientCheckpointingLayer):

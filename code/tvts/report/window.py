@@ -21,7 +21,7 @@ FRAMES = 3
 """Shown per segment."""
 WIDTH = 7.6
 """Inches."""
-TEXT_WIDTH = 62
+TEXT_WIDTH = 84
 """Characters per line of a transcript."""
 
 

@@ -88,6 +88,7 @@ class Trainer:
             sorter_layers=run.model.sorter_layers,
             num_transcripts=max(source.settings.segments for source in sources),
             temporal_embedding_init=run.model.temporal_embedding,
+            temporal_attention_init=run.model.temporal_attention,
         ).to(process.device)
         set_trainable(
             self.model,

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -22,19 +23,24 @@ VIDEO_CODECS = (
     "av1", "flv1", "h261", "h263", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4v3", "theora",
     "vc1", "vp6f", "vp8", "vp9", "wmv1", "wmv2", "wmv3",
 )  # fmt: skip
+HEAD_BYTES = 512
 MAX_PIXELS = 4096 * 4096
 """Per frame; larger ones are refused before they are decoded."""
+MEMBER = re.compile(r"(?P<tar>.+\.tar)#(?P<offset>\d+)\+(?P<size>\d+)")
+"""A path that names a part of a tar: a member's content, first byte and size."""
 
 
 @contextlib.contextmanager
 def opened(source: Source) -> Iterator[InputContainer]:
     """Open `source` for reading. Everything FFmpeg finds wrong with it becomes a Failure; a full disk stays an OSError."""
     file: Any = io.BytesIO(source) if isinstance(source, bytes) else str(source) if isinstance(source, Path) else source
+    member = MEMBER.fullmatch(file) if isinstance(file, str) else None
     options = {"format_whitelist": FORMATS, "max_streams": "64", "enable_drefs": "0"}
     if isinstance(file, str):
-        if not Path(file).is_file():
+        if not Path(member["tar"] if member else file).is_file():
             raise Failure("removed", "no such file")
-        file, options["protocol_whitelist"] = f"file:{file}", "file"
+        file = f"file:{file}" if member is None else _within(member)
+        options["protocol_whitelist"] = "file" if member is None else "file,subfile"
     try:
         with av.open(file, options=options, metadata_errors="replace") as container:
             yield container
@@ -65,11 +71,17 @@ def seconds(value: int | None, time_base: Fraction | None) -> float:
     return float(value * time_base) if value is not None and time_base else 0.0
 
 
+def _within(member: re.Match[str]) -> str:
+    """FFmpeg's address of a part of a file."""
+    begin = int(member["offset"])
+    return f"subfile,,start,{begin},end,{begin + int(member['size'])},,:file:{member['tar']}"
+
+
 def _what_it_is(source: Source) -> str | None:
     """What a file that is not a video is instead, from its first bytes."""
-    if not isinstance(source, bytes | Path | str):
+    head = _head(source)
+    if head is None:
         return None
-    head = source[:512] if isinstance(source, bytes) else _head(Path(source))
     text = head.lstrip().lower()
     if not head:
         return "the file is empty"
@@ -80,6 +92,12 @@ def _what_it_is(source: Source) -> str | None:
     return None
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(512)
+def _head(source: Source) -> bytes | None:
+    if isinstance(source, bytes):
+        return source[:HEAD_BYTES]
+    if not isinstance(source, Path | str):
+        return None
+    member = MEMBER.fullmatch(str(source))
+    with open(member["tar"] if member else source, "rb") as file:
+        file.seek(int(member["offset"]) if member else 0)
+        return file.read(min(HEAD_BYTES, int(member["size"])) if member else HEAD_BYTES)

@@ -1,10 +1,12 @@
 """PocketSphinx: small, offline, CPU. Its wheel carries an English model, which the demo uses."""
 
+import os
 import re
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +38,7 @@ class PocketSphinx:
             found: Iterator[Transcript] = map(_recognise, clips)
             yield from (self._in_language(transcript) for transcript in found)
             return
-        with ProcessPoolExecutor(processes, get_context("spawn"), _start, (self.options,)) as pool:
+        with ProcessPoolExecutor(processes, get_context("spawn"), _start_process, (self.options,)) as pool:
             yield from (self._in_language(transcript) for transcript in pool.map(_recognise, clips))
 
     def _in_language(self, transcript: Transcript) -> Transcript:
@@ -44,11 +46,24 @@ class PocketSphinx:
         return transcript
 
 
+def _start_process(options: dict) -> None:
+    """Begin a process of the pool; it ends with the job, also when the job is killed (the pool's processes would wait for ever)."""
+    job = parent_process()
+    assert job is not None
+
+    def follow() -> None:
+        job.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    _start(options)
+
+
 def _start(options: dict) -> None:
     """Make this process's decoder. Raises UserError for unknown parameters and missing model files."""
     global _decoder
     try:
-        _decoder = pocketsphinx.Decoder(samprate=RATE, **{"loglevel": "FATAL", **options})
+        _decoder = pocketsphinx.Decoder(**{"samprate": RATE, "loglevel": "FATAL", **options})
     except (KeyError, RuntimeError, ValueError) as error:
         raise UserError(f"transcribe.options: PocketSphinx refuses {options}: {error}") from error
 

@@ -78,32 +78,35 @@ class Whisper:
     def recognise(self, sounds: list[np.ndarray]) -> list[Transcript]:
         """One transcript per sound (float32 [samples], 16 kHz, at most 30 s)."""
         try:
-            results, certainty = self._decode(sounds)
+            results, languages = self._decode(sounds)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"transcribe.batch_size: {self.batch_size} clips do not fit on {self.device}; take fewer"
             ) from error
-        return [self._transcript(*each) for each in zip(sounds, results, certainty, strict=True)]
+        return [self._transcript(*each) for each in zip(sounds, results, languages, strict=True)]
 
-    def _decode(self, sounds: list[np.ndarray]) -> tuple[list[DecodingResult], list[float]]:
-        """What Whisper reads in each sound, and how sure it is of the language (1 where the config names it)."""
+    def _decode(self, sounds: list[np.ndarray]) -> tuple[list[DecodingResult], list[dict[str, float]]]:
+        """What Whisper reads in each sound, and the probability of each language (none for English-only models)."""
         padded = torch.stack([whisper.pad_or_trim(torch.from_numpy(sound), N_SAMPLES) for sound in sounds])
         mels = whisper.log_mel_spectrogram(padded.to(self.device), self.whisper.dims.n_mels)
         features = self.whisper.embed_audio(mels.half() if self.options.fp16 else mels)
-        certainty = [1.0] * len(sounds)
-        if self.language is None and self.whisper.is_multilingual:
+        if self.whisper.is_multilingual:
             _, languages = self.whisper.detect_language(features)
-            certainty = [max(probabilities.values()) for probabilities in languages]
-        return self.whisper.decode(features, self.options), certainty
+        else:
+            languages = [{}] * len(sounds)
+        return self.whisper.decode(features, self.options), languages
 
-    def _transcript(self, sound: np.ndarray, result: DecodingResult, certainty: float) -> Transcript:
+    def _transcript(self, sound: np.ndarray, result: DecodingResult, languages: dict[str, float]) -> Transcript:
         if result.no_speech_prob > _NO_SPEECH and result.avg_logprob < _LOGPROB:
             message = f"no speech, p = {result.no_speech_prob:.2f}"
             return Transcript(language=result.language, status="no_speech", message=message)
+        detected = max(languages, key=languages.__getitem__, default=result.language)
+        certain = languages.get(detected, 1.0) >= _LANGUAGE
         doubts = {
             "compressible": result.compression_ratio > _COMPRESSION,
             "unlikely": result.avg_logprob < _LOGPROB,
-            "uncertain_language": certainty < _LANGUAGE,
+            "uncertain_language": self.language is None and not certain,
+            "other_language": self.language is not None and certain and detected != result.language,
         }
         try:
             words = self._timed(sound, result)
@@ -133,12 +136,8 @@ class _Decoder:
     """Whisper's decoder in the place of the whole model: `find_alignment` is given the encoded audio instead of encoding it again."""
 
     def __init__(self, model: whisper.Whisper):
-        self.decoder, self.dims, self.device, self.alignment_heads = (
-            model.decoder,
-            model.dims,
-            model.device,
-            model.alignment_heads,
-        )
+        self.decoder, self.alignment_heads = model.decoder, model.alignment_heads
+        self.dims, self.device = model.dims, model.device
 
     def __call__(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         return self.decoder(tokens, features)

@@ -8,6 +8,7 @@ no check) and `prompts` (list of templates).
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -38,7 +39,7 @@ def load(benchmark: Benchmark) -> Items:
             raise UserError(
                 f"benchmark option {option!r}: unknown to adapter {benchmark.adapter}; known: {', '.join(sorted(known))}"
             )
-    items: Items = adapter.read(benchmark)
+    items = _read(adapter, benchmark)
     if "prompts" in benchmark.options:
         items = items.with_prompts(benchmark.options["prompts"])
     expected = benchmark.options.get("expected", getattr(adapter, "EXPECTED", None))
@@ -66,6 +67,18 @@ def _look(name: str, benchmark: Benchmark) -> dict[str, Any]:
     state = "ready" if found == len(wanted) else "incomplete" if found else "missing"
     message = "" if found == len(wanted) else f"{len(wanted) - found} of {len(wanted)} videos not in {benchmark.videos}"
     return row | {"state": state, "items": len(items.test), "videos": found, "message": message}
+
+
+def _read(adapter: ModuleType, benchmark: Benchmark) -> Items:
+    """Annotations come from elsewhere: a field that is absent or of another type is a wrong file, not a crash."""
+    try:
+        items: Items = adapter.read(benchmark)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{benchmark.adapter} {benchmark.annotations}: not in a format this adapter knows "
+            f"({type(error).__name__}: {error}); the formats are at the top of {Path(str(adapter.__file__)).name}"
+        ) from error
+    return items
 
 
 def _adapter(benchmark: Benchmark) -> ModuleType:

@@ -8,7 +8,7 @@ for underscores.
 from pathlib import Path
 
 from tvts.config import Benchmark, UserError
-from tvts.evaluate.benchmarks.items import Item, Items, VideoFolder, existing, find, read_tvts_split
+from tvts.evaluate.benchmarks.items import Item, Items, VideoFolder, chosen_split, existing, find, read_tvts_split
 
 EXPECTED = {"classes": 51}
 OPTIONS = {"split"}
@@ -16,7 +16,7 @@ OPTIONS = {"split"}
 
 def read(benchmark: Benchmark) -> Items:
     """Items of `options.split` (1 to 3; the paper: 1)."""
-    folder, split = existing(benchmark.annotations), int(benchmark.options.get("split", 1))
+    folder, split = existing(benchmark.annotations), chosen_split(benchmark)
     videos = VideoFolder(benchmark.videos)
     official = find(folder, f"split_{split}_test_list.tsv", f"prompt/split_{split}_test_list.tsv")
     if official is None:

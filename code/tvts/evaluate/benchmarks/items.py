@@ -136,6 +136,14 @@ def existing(path: str | Path) -> Path:
     return Path(path)
 
 
+def chosen_split(benchmark: Benchmark) -> int:
+    """`options.split`, the official split to use: 1 (default, the paper's), 2 or 3."""
+    split = benchmark.options.get("split", 1)
+    if split not in (1, 2, 3):
+        raise UserError(f"benchmark option split: got {split!r}; should be 1, 2 or 3")
+    return int(split)
+
+
 def read_json_file(path: Path) -> Any:
     """A JSON file. Raises UserError if it is not valid."""
     try:

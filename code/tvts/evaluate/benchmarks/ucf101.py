@@ -10,7 +10,16 @@ import re
 from pathlib import Path
 
 from tvts.config import Benchmark, UserError
-from tvts.evaluate.benchmarks.items import Item, Items, VideoFolder, existing, find, locate, read_tvts_split
+from tvts.evaluate.benchmarks.items import (
+    Item,
+    Items,
+    VideoFolder,
+    chosen_split,
+    existing,
+    find,
+    locate,
+    read_tvts_split,
+)
 
 EXPECTED = {"classes": 101}
 OPTIONS = {"split"}
@@ -18,7 +27,7 @@ OPTIONS = {"split"}
 
 def read(benchmark: Benchmark) -> Items:
     """Items of `options.split` (1 to 3; the paper: 1)."""
-    folder, split = existing(benchmark.annotations), int(benchmark.options.get("split", 1))
+    folder, split = existing(benchmark.annotations), chosen_split(benchmark)
     videos = VideoFolder(benchmark.videos)
     official = find(folder, f"testlist{split:02d}_new.tsv", f"prompt/testlist{split:02d}_new.tsv")
     if official is None:

@@ -1,0 +1,61 @@
+# Purpose: what stands in for the outside world in the demo: narrated videos, a CLIP, a benchmark; and how well the speech was understood.
+# Needs:   the recorded phrases in demo/phrases.
+# Makes:   results/demo/corpus (videos, urls.csv, script.json), results/demo/clip (a CLIP folder), results/demo/benchmark.
+
+from pathlib import Path
+
+DEMO = Path(workflow.current_basedir)
+
+
+rule demo_corpus:
+    # narrated procedural videos: coloured shapes that move, and a voice that tells
+    output:
+        list="results/demo/corpus/urls.csv",
+        script="results/demo/corpus/script.json",
+    params:
+        program=DEMO / "narrated.py",
+        folder=subpath(output.list, parent=True),
+        videos=EXPERIMENT.config.extra["videos"],
+    log:
+        "results/logs/demo/corpus.log",
+    benchmark:
+        "results/benchmarks/demo/corpus.jsonl"
+    conda:
+        "../envs/corpus.yaml"
+    shell:
+        "python {params.program} --videos {params.videos} --output {params.folder} > {log} 2>&1"
+
+
+rule demo_clip:
+    # the stand-in for OpenAI's CLIP, trained on captioned stills
+    output:
+        "results/demo/clip/config.json",
+    params:
+        program=DEMO / "clip.py",
+        folder=subpath(output[0], parent=True),
+        steps=EXPERIMENT.config.extra["clip_steps"],
+    log:
+        "results/logs/demo/clip.log",
+    benchmark:
+        "results/benchmarks/demo/clip.jsonl"
+    conda:
+        "../envs/train.yaml"
+    shell:
+        "python {params.program} --steps {params.steps} --output {params.folder} > {log} 2>&1"
+
+
+rule demo_benchmark:
+    # clips in the descriptive register: retrieval, zero-shot motion recognition, linear probe
+    output:
+        "results/demo/benchmark/test.csv",
+    params:
+        program=DEMO / "benchmarks.py",
+        folder=subpath(output[0], parent=True),
+    log:
+        "results/logs/demo/benchmark.log",
+    benchmark:
+        "results/benchmarks/demo/benchmark.jsonl"
+    conda:
+        "../envs/corpus.yaml"
+    shell:
+        "python {params.program} --output {params.folder} > {log} 2>&1"
