@@ -101,9 +101,9 @@ class Pair(NamedTuple):
 def _pairs(config: TVTSConfig) -> Iterator[Pair]:
     """Every tensor of an official checkpoint of this size, in both namings."""
 
-    def affine(official: str, *parts: str) -> Iterator[Pair]:
+    def affine(official: str, ours: str) -> Iterator[Pair]:
         for kind in ("weight", "bias"):
-            yield Pair(f"{official}.{kind}", tuple(f"{part}.{kind}" for part in parts))
+            yield Pair(f"{official}.{kind}", (f"{ours}.{kind}",))
 
     def attention(official: str, ours: str, fused: str, out: str) -> Iterator[Pair]:
         for kind in ("weight", "bias"):

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPTextModel, CLIPVisionConfig, PreTrainedConfig, PreTrainedModel
+from transformers import CLIPTextModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -138,14 +138,15 @@ class DividedAttention(Attention):
 
 
 class TemporalAttention(DividedAttention):
-    """Divided attention that returns exactly zero until it is trained (official `VarAttention`, "zeros")."""
+    """Divided attention that returns exactly zero until it is trained, from either start of `temporal_attention_init`."""
 
-    def __init__(self, config: PreTrainedConfig, width: int, heads: int):
-        super().__init__(config, width, heads)
+    def __init__(self, config: TVTSConfig):
+        tower = config.vision_config
+        super().__init__(tower, tower.hidden_size, tower.num_attention_heads)
         official = config.temporal_attention_init == "official"
         if official:
-            self.q_proj, self.k_proj, self.v_proj = (ConstantLinear(width, 0.0) for _ in range(3))
-        self.out_proj = ConstantLinear(width, 1.0 if official else 0.0)
+            self.q_proj, self.k_proj, self.v_proj = (ConstantLinear(tower.hidden_size, 0.0) for _ in range(3))
+        self.out_proj = ConstantLinear(tower.hidden_size, 1.0 if official else 0.0)
 
 
 class VideoLayer(GradientCheckpointingLayer):
@@ -154,15 +155,16 @@ class VideoLayer(GradientCheckpointingLayer):
     The space residual adds to the block's input, not to the result over time (Frozen in Time, official code).
     """
 
-    def __init__(self, config: CLIPVisionConfig):
+    def __init__(self, config: TVTSConfig):
         super().__init__()
-        width, heads, eps = config.hidden_size, config.num_attention_heads, config.layer_norm_eps
+        tower = config.vision_config
+        width, eps = tower.hidden_size, tower.layer_norm_eps
         self.layer_norm3 = nn.LayerNorm(width, eps)
-        self.temporal_attn = TemporalAttention(config, width, heads)
+        self.temporal_attn = TemporalAttention(config)
         self.layer_norm1 = nn.LayerNorm(width, eps)
-        self.self_attn = DividedAttention(config, width, heads)
+        self.self_attn = DividedAttention(tower, width, tower.num_attention_heads)
         self.layer_norm2 = nn.LayerNorm(width, eps)
-        self.mlp = CLIPMLP(config)
+        self.mlp = CLIPMLP(tower)
 
     def forward(self, hidden: Tensor, frames: int) -> Tensor:
         timed = hidden + self.temporal_attn(self.layer_norm3(hidden), frames, "time")
@@ -207,9 +209,9 @@ def _patches(video: Tensor, size: int, keep_indices: Tensor | None) -> Tensor:
 class VideoEncoder(nn.Module):
     """The stack of video blocks."""
 
-    def __init__(self, config: CLIPVisionConfig):
+    def __init__(self, config: TVTSConfig):
         super().__init__()
-        self.layers = nn.ModuleList(VideoLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(VideoLayer(config) for _ in range(config.vision_config.num_hidden_layers))
 
     def forward(self, hidden: Tensor, frames: int) -> Tensor:
         for layer in self.layers:
@@ -225,7 +227,7 @@ class VideoModel(TVTSPreTrainedModel):
         super().__init__(tower)
         self.embeddings = VideoEmbeddings(config)
         self.pre_layrnorm = nn.LayerNorm(tower.hidden_size, tower.layer_norm_eps)  # spelt as in transformers
-        self.encoder = VideoEncoder(tower)
+        self.encoder = VideoEncoder(config)
         self.post_layernorm = nn.LayerNorm(tower.hidden_size, tower.layer_norm_eps)
         self.post_init()
 
