@@ -59,3 +59,30 @@ rule demo_benchmark:
         "../envs/corpus.yaml"
     shell:
         "python {params.program} --output {params.folder} > {log} 2>&1"
+
+
+rule demo_word_errors:
+    # what the recogniser heard against what was said
+    input:
+        script="results/demo/corpus/script.json",
+        transcripts=expand("results/corpora/narrated/transcripts/{shard}.parquet", shard=shard_names("narrated")),
+    output:
+        report(
+            "results/report/tables/word_errors.csv",
+            category="Data",
+            caption="../workflow/report/word_errors.rst",
+            labels={"table": "word error rate"},
+        ),
+    params:
+        program=DEMO / "word_errors.py",
+        transcripts=lambda wildcards, input: subpath(input.transcripts[0], parent=True),
+    log:
+        "results/logs/demo/word_errors.log",
+    localrule: True
+    conda:
+        "../envs/corpus.yaml"
+    shell:
+        "python {params.program} --script {input.script} --transcripts {params.transcripts} --output {output} > {log} 2>&1"
+
+
+EXTRA_TARGETS.append("results/report/tables/word_errors.csv")

@@ -148,6 +148,9 @@ MISSING = missing_files(EXPERIMENT.runs, EXPERIMENT.config.benchmarks)
 atexit.register(announce, missing_files(EXPERIMENT.target_runs(), EXPERIMENT.config.targets.benchmarks))
 
 
+EXTRA_TARGETS = []  # files that rules in `extra_rules` add to the default target
+
+
 wildcard_constraints:
     corpus=one_of(EXPERIMENT.config.corpora),
     dataset=one_of(EXPERIMENT.config.datasets),

@@ -195,6 +195,23 @@ def score_sorting(
 
 
 @app.command()
+def benchmarks(
+    config: Annotated[list[Path], typer.Option(help="config.yaml, and files laid over it.")] = [Path("config.yaml")],  # noqa: B006
+) -> None:
+    """List the benchmarks with what was found of each on disk."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from tvts.config import Experiment
+    from tvts.evaluate.benchmarks import survey
+
+    found = Table("benchmark", "state", "items", "videos", "")
+    for row in survey(Experiment.load(*config).config.benchmarks):
+        found.add_row(row["benchmark"], row["state"], str(row["items"]), str(row["videos"]), row["message"])
+    Console().print(found)
+
+
+@app.command()
 def tables(
     config: Annotated[Path, typer.Option(help="results/report/config.json")],
     output: Annotated[Path, typer.Option(help="Folder to write the tables to.")],

@@ -36,13 +36,14 @@ def write_tables(experiment: Experiment, results: Path, output: Path) -> None:
     """Write all tables to the folder `output`.
 
     `results` (every run by headline metric), `scores` (every metric of every score), `ablation_{name}` (label by
-    metric, mean ± standard deviation over seeds), `paper_table{2,3,4}` (paper | ours | difference | coverage). What
-    was not run is said, never shown as zero.
+    metric, mean ± standard deviation over seeds) of the target ablations, and, when the paper's runs are among the
+    targets, `paper_table{2,3,4}` (paper | ours | difference | coverage). What was not run is said, never shown as zero.
     """
     scores = Scores(experiment, results)
     tables = {"results": results_table(experiment, scores), "scores": scores_table(scores)}
-    tables |= {f"ablation_{name}": ablation_table(experiment, name, scores) for name in experiment.config.ablations}
-    tables |= {f"paper_table{number}": paper_table(number, scores) for number in paper.TITLES}
+    tables |= {f"ablation_{name}": ablation_table(experiment, name, scores) for name in experiment.config.targets.ablations}
+    if any(row.run in experiment.target_runs() for row in paper.rows()):
+        tables |= {f"paper_table{number}": paper_table(number, scores) for number in paper.TITLES}
     for name, table in tables.items():
         write(table, output / name)
 

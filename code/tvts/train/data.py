@@ -21,7 +21,7 @@ from tvts.config.schema import Run
 from tvts.corpus.media import read_all_frames, read_frames
 from tvts.corpus.shards import read_member
 from tvts.corpus.status import Failure
-from tvts.corpus.windows import digest, segment_transcripts, window_seconds
+from tvts.corpus.windows import digest, draw_window, segment_transcripts, window_seconds
 from tvts.model import TVTSProcessor
 
 
@@ -110,7 +110,7 @@ class TrainingSet(Dataset[dict[str, Any]]):
 
     def _sample(self, row: dict[str, Any], turn: int) -> dict[str, Any]:
         random = generator(self.run.seed, turn, row["key"])
-        start, seconds, transcripts = self._text(row, random)
+        start, seconds, transcripts = self._text(row, turn)
         order = random.permutation(len(transcripts))
         times = start + (np.arange(self.run.model.frames) + random.random(self.run.model.frames)) * (
             seconds / self.run.model.frames
@@ -127,14 +127,14 @@ class TrainingSet(Dataset[dict[str, Any]]):
             "keep": None if keep is None else torch.from_numpy(keep),
         }
 
-    def _text(self, row: dict[str, Any], random: np.random.Generator) -> tuple[float, float, list[str]]:
+    def _text(self, row: dict[str, Any], turn: int) -> tuple[float, float, list[str]]:
         """Start and length in seconds of the span to show, and its texts in order of time."""
         if self.source.settings.text == "caption":
             return 0.0, row["duration"], [row["caption"]]
-        window = row["windows"][random.integers(len(row["windows"]))]
         settings = self.source.settings
-        texts = segment_transcripts(row["words"], window["start"], window["length"], settings)
-        return window["start"], window_seconds(window["length"], settings), texts
+        windows = [(window["start"], window["length"]) for window in row["windows"]]
+        start, length = draw_window(windows, self.run.seed, turn, row["key"])
+        return start, window_seconds(length, settings), segment_transcripts(row["words"], start, length, settings)
 
 
 def frame_numbers(times: np.ndarray, row: dict[str, Any]) -> list[int]:
