@@ -12,16 +12,16 @@ rule demo_corpus:
     output:
         list="results/demo/corpus/urls.csv",
         script="results/demo/corpus/script.json",
-    params:
-        program=DEMO / "narrated.py",
-        folder=subpath(output.list, parent=True),
-        videos=EXPERIMENT.config.extra["videos"],
     log:
         "results/logs/demo/corpus.log",
     benchmark:
         "results/benchmarks/demo/corpus.jsonl"
     conda:
         "../envs/corpus.yaml"
+    params:
+        program=DEMO / "narrated.py",
+        folder=subpath(output.list, parent=True),
+        videos=EXPERIMENT.config.extra["videos"],
     shell:
         "python {params.program} --videos {params.videos} --output {params.folder} > {log} 2>&1"
 
@@ -30,16 +30,16 @@ rule demo_clip:
     # the stand-in for OpenAI's CLIP, trained on captioned stills
     output:
         "results/demo/clip/config.json",
-    params:
-        program=DEMO / "clip.py",
-        folder=subpath(output[0], parent=True),
-        steps=EXPERIMENT.config.extra["clip_steps"],
     log:
         "results/logs/demo/clip.log",
     benchmark:
         "results/benchmarks/demo/clip.jsonl"
     conda:
         "../envs/train.yaml"
+    params:
+        program=DEMO / "clip.py",
+        folder=subpath(output[0], parent=True),
+        steps=EXPERIMENT.config.extra["clip_steps"],
     shell:
         "python {params.program} --steps {params.steps} --output {params.folder} > {log} 2>&1"
 
@@ -48,15 +48,15 @@ rule demo_benchmark:
     # clips in the descriptive register: retrieval, zero-shot motion recognition, linear probe
     output:
         "results/demo/benchmark/test.csv",
-    params:
-        program=DEMO / "benchmarks.py",
-        folder=subpath(output[0], parent=True),
     log:
         "results/logs/demo/benchmark.log",
     benchmark:
         "results/benchmarks/demo/benchmark.jsonl"
     conda:
         "../envs/corpus.yaml"
+    params:
+        program=DEMO / "benchmarks.py",
+        folder=subpath(output[0], parent=True),
     shell:
         "python {params.program} --output {params.folder} > {log} 2>&1"
 
@@ -73,14 +73,14 @@ rule demo_word_errors:
             caption="../workflow/report/word_errors.rst",
             labels={"table": "word error rate"},
         ),
-    params:
-        program=DEMO / "word_errors.py",
-        transcripts=lambda wildcards, input: subpath(input.transcripts[0], parent=True),
     log:
         "results/logs/demo/word_errors.log",
     localrule: True
     conda:
         "../envs/corpus.yaml"
+    params:
+        program=DEMO / "word_errors.py",
+        transcripts=lambda wildcards, input: subpath(input.transcripts[0], parent=True),
     shell:
         "python {params.program} --script {input.script} --transcripts {params.transcripts} --output {output} > {log} 2>&1"
 

@@ -1,6 +1,6 @@
 """How well the demo's narration was understood: word error rate of the transcripts against the script that was spoken.
 
-    python demo/word_errors.py --script script.json --transcripts DIR --output table.csv
+python demo/word_errors.py --script script.json --transcripts DIR --output table.csv
 """
 
 import argparse

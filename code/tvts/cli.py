@@ -71,9 +71,8 @@ def dataset(
     transcripts: Annotated[Path | None, typer.Option(help="Its transcripts; none for captions.")] = None,
 ) -> None:
     """Clean the transcripts of one shard and find its usable windows."""
-    from tvts.corpus.dataset import build_shard
-
     from tvts.config import Dataset, read_settings
+    from tvts.corpus.dataset import build_shard
 
     build_shard(index, transcripts, read_settings(Dataset, settings), output)
 
@@ -88,9 +87,8 @@ def card(
     transcripts: Annotated[Path | None, typer.Option(help="Folder of transcripts; none for captions.")] = None,
 ) -> None:
     """Sum a dataset up: what was lost where, and the hash of all that went in."""
-    from tvts.corpus.dataset import build_card
-
     from tvts.config import Dataset, read_settings
+    from tvts.corpus.dataset import build_card
 
     build_card(
         shards=sorted(shards.glob("*.parquet")),
@@ -151,10 +149,9 @@ def embed_benchmark(
     from tvts.evaluate.embed import embed
 
     run = read_run(config)
-    kind = "clip" if run.kind == "clip" else "tvts"
     embed(
         model,
-        kind,
+        "clip" if run.kind == "clip" else "tvts",
         read_settings(Benchmark, settings),
         read_settings(Evaluation, evaluation),
         frames=run.model.frames,
@@ -218,9 +215,8 @@ def tables(
     results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
 ) -> None:
     """Write the result tables from finished scores: ours beside the paper's."""
-    from tvts.report.tables import write_tables
-
     from tvts.config import Experiment
+    from tvts.report.tables import write_tables
 
     write_tables(Experiment.load(config), results, output)
 

@@ -77,7 +77,11 @@ def watch(command: list[str], logs: Path) -> int:
         return 130
     watched.reader.join()
     status = watched.process.returncode
-    print(watched.headline() if status == 0 else f"failed after {watched.headline()}; the whole story is in {watched.output}")
+    print(
+        watched.headline()
+        if status == 0
+        else f"failed after {watched.headline()}; the whole story is in {watched.output}"
+    )
     if status:
         print("".join(watched.output.read_text(encoding="utf-8").splitlines(keepends=True)[-40:]), file=sys.stderr)
     return status

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from tests.conftest import write_video
+
 from tvts.config import Run, validate
 from tvts.config.schema import Dataset
 from tvts.corpus.shards import TarWriter
@@ -52,7 +52,11 @@ def _row(tar: TarWriter, shard: int, number: int, scratch: Path) -> dict[str, An
     offset, size = tar.add(f"{key}.mp4", write_video(scratch / f"{key}.mp4", frames, FPS))
     words = [
         {"word": word, "start": t, "end": t + 0.4, "probability": 1.0}
-        for t, word in zip(np.arange(0.1, SECONDS - 0.5, 0.5).tolist(), "now it is dark then it gets light and so on".split() * 2, strict=False)
+        for t, word in zip(
+            np.arange(0.1, SECONDS - 0.5, 0.5).tolist(),
+            ["now", "it", "is", "dark", "then", "it", "gets", "light", "and", "so", "on"] * 2,
+            strict=False,
+        )
     ]
     windows = [{"start": start, "length": 2.0} for start in (0.0, 0.5, 1.0, 2.0, 3.0)]
     held_out = number % 3 == 0
@@ -84,8 +88,17 @@ def make_run(clip_folder: Path) -> Callable[..., Run]:
             "text": {"frozen_blocks": 1},
             "data": {"datasets": ["toy"], "batch_size": 4, "workers": 0, "crop": 0.9},
             "optim": {"lr_new": 1e-3, "lr_clip": 1e-4, "schedule": "cosine"},
-            "train": {"epochs": 2, "steps_per_epoch": 6, "precision": "fp32", "compile": False, "log_every": 2, "validate_every": 6},
+            "train": {
+                "epochs": 2,
+                "steps_per_epoch": 6,
+                "precision": "fp32",
+                "compile": False,
+                "log_every": 2,
+                "validate_every": 6,
+            },
         }
-        return validate(Run, {key: settings.get(key, {}) | overrides.get(key, {}) for key in settings | overrides}, "run")
+        return validate(
+            Run, {key: settings.get(key, {}) | overrides.get(key, {}) for key in settings | overrides}, "run"
+        )
 
     return make

@@ -25,11 +25,14 @@ def training_set(source: Source, make_run: Callable[..., Run]) -> TrainingSet:
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(
-        torch.equal(value, other[key]) if isinstance(value, torch.Tensor) else value == other[key] for key, value in one.items()
+        torch.equal(value, other[key]) if isinstance(value, torch.Tensor) else value == other[key]
+        for key, value in one.items()
     )
 
 
-def test_a_sample_is_a_function_of_seed_pass_and_clip(source: Source, training_set: TrainingSet, make_run: Callable[..., Run]) -> None:
+def test_a_sample_is_a_function_of_seed_pass_and_clip(
+    source: Source, training_set: TrainingSet, make_run: Callable[..., Run]
+) -> None:
     again = TrainingSet(source, make_run(), 32, 4, "pyav")
     reseeded = TrainingSet(source, make_run().model_copy(update={"seed": 1}), 32, 4, "pyav")
     for row in range(len(training_set)):
@@ -38,7 +41,9 @@ def test_a_sample_is_a_function_of_seed_pass_and_clip(source: Source, training_s
         assert not same(training_set[3, row], reseeded[3, row])
 
 
-def test_both_readers_and_the_cache_give_the_same_sample(source: Source, training_set: TrainingSet, make_run: Callable[..., Run]) -> None:
+def test_both_readers_and_the_cache_give_the_same_sample(
+    source: Source, training_set: TrainingSet, make_run: Callable[..., Run]
+) -> None:
     others = [
         TrainingSet(source, make_run(), 32, 4, "decord"),
         TrainingSet(source, make_run(data={"cache_gb": 0.1}), 32, 4, "pyav"),
@@ -49,7 +54,7 @@ def test_both_readers_and_the_cache_give_the_same_sample(source: Source, trainin
 def test_shown_transcripts_and_positions_agree(training_set: TrainingSet) -> None:
     turns = [training_set[turn, 0] for turn in range(20)]
     assert {tuple(sample["positions"].tolist()) for sample in turns} == {(0, 1), (1, 0)}
-    spoken = "now it is dark then it gets light and so on".split() * 2
+    spoken = ["now", "it", "is", "dark", "then", "it", "gets", "light", "and", "so", "on"] * 2
     for sample in turns:
         in_time = [sample["transcripts"][sample["positions"].tolist().index(place)].split() for place in range(2)]
         starts = [next(i for i in range(len(spoken)) if spoken[i : i + len(text)] == text) for text in in_time]
@@ -87,7 +92,9 @@ def test_fixed_windows_are_fixed(source: Source) -> None:
     assert same(fixed[2], FixedWindows(source, 4, 32, "decord")[2])
 
 
-def test_an_unreadable_clip_is_replaced_and_counted(source: Source, training_set: TrainingSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_clip_is_replaced_and_counted(
+    source: Source, training_set: TrainingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read = Clips._member
     bad = training_set.table["key"][2].as_py()
     monkeypatch.setattr(Clips, "_member", lambda self, row: b"not a video" if row["key"] == bad else read(self, row))

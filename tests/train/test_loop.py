@@ -30,7 +30,16 @@ def write_config(folder: Path, run: Run) -> Path:
 
 
 def train(folder: Path, run: Run, card: Path, minutes: float | None = None) -> dict[str, torch.Tensor]:
-    pretrain(write_config(folder, run), [card], folder / "training", folder / "model", folder / "card.json", "pyav", 1, minutes)
+    pretrain(
+        write_config(folder, run),
+        [card],
+        folder / "training",
+        folder / "model",
+        folder / "card.json",
+        "pyav",
+        1,
+        minutes,
+    )
     return load_file(folder / "model" / "model.safetensors")
 
 
@@ -41,7 +50,9 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 @pytest.fixture(scope="module")
 def steps_without_time() -> Callable[[Path], list[dict[str, Any]]]:
     timing = ("time", "clips_per_second", "data_wait")
-    return lambda path: [{key: value for key, value in record.items() if key not in timing} for record in read_metrics(path)]
+    return lambda path: [
+        {key: value for key, value in record.items() if key not in timing} for record in read_metrics(path)
+    ]
 
 
 def test_a_run_leaves_model_card_and_metrics(tmp_path: Path, make_run: Callable[..., Run], dataset_card: Path) -> None:
@@ -53,7 +64,9 @@ def test_a_run_leaves_model_card_and_metrics(tmp_path: Path, make_run: Callable[
     records = read_metrics(tmp_path / "run/training/metrics.jsonl")
     assert [record["step"] for record in records if "loss" in record] == [2, 4, 6, 8, 10, 12]
     assert [record["step"] for record in records if "val_sorting" in record] == [6, 12]
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in (tmp_path / "run/model").iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
+        path.name for path in (tmp_path / "run/model").iterdir()
+    }
     assert any("temporal_attn" in name for name in weights)
 
 
@@ -65,7 +78,12 @@ def test_the_loss_falls(tmp_path: Path, make_run: Callable[..., Run], dataset_ca
 
 @pytest.mark.parametrize(("frozen", "moving"), [(0, {0, 1}), (1, {1}), ("all", set())])
 def test_frozen_text_blocks_stay_bit_identical(
-    tmp_path: Path, make_run: Callable[..., Run], dataset_card: Path, clip_folder: Path, frozen: int | str, moving: set[int]
+    tmp_path: Path,
+    make_run: Callable[..., Run],
+    dataset_card: Path,
+    clip_folder: Path,
+    frozen: int | str,
+    moving: set[int],
 ) -> None:
     before = load_file(clip_folder / "model.safetensors")
     after = train(tmp_path / "run", make_run(text={"frozen_blocks": frozen}), dataset_card)
@@ -76,7 +94,10 @@ def test_frozen_text_blocks_stay_bit_identical(
 
 
 def test_stopping_and_continuing_changes_nothing(
-    tmp_path: Path, make_run: Callable[..., Run], dataset_card: Path, steps_without_time: Callable[[Path], list[dict[str, Any]]]
+    tmp_path: Path,
+    make_run: Callable[..., Run],
+    dataset_card: Path,
+    steps_without_time: Callable[[Path], list[dict[str, Any]]],
 ) -> None:
     run = make_run()
     straight = train(tmp_path / "straight", run, dataset_card)
@@ -138,7 +159,11 @@ def test_old_checkpoints_go_and_other_settings_are_refused(tmp_path: Path) -> No
 
 
 def test_two_trainers_cannot_share_a_folder(tmp_path: Path) -> None:
-    with writer_lock(tmp_path), pytest.raises(UserError, match="another trainer is writing here"), writer_lock(tmp_path):
+    with (
+        writer_lock(tmp_path),
+        pytest.raises(UserError, match="another trainer is writing here"),
+        writer_lock(tmp_path),
+    ):
         pass
 
 
@@ -150,7 +175,11 @@ def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     with open(path, "a", encoding="utf-8") as file:
         file.write('{"step": 4, "lo')
     Metrics(path, 2).append(3, loss=0.5)
-    assert [(record["step"], record["loss"]) for record in map(json.loads, path.read_text().splitlines())] == [(1, 1.0), (2, 2.0), (3, 0.5)]
+    assert [(record["step"], record["loss"]) for record in map(json.loads, path.read_text().splitlines())] == [
+        (1, 1.0),
+        (2, 2.0),
+        (3, 0.5),
+    ]
 
 
 def test_schedules(make_run: Callable[..., Run]) -> None:

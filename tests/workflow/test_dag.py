@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-
 from tests.workflow.snake import ROOT, job_counts, snakemake
+
 from tvts.config import Experiment
 
 SMALL = {

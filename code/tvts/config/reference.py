@@ -82,9 +82,7 @@ def reference() -> str:
     ]
     for path, section in SECTIONS.items():
         keys = section.model_json_schema()["properties"]
-        parts.append(
-            f"## `{path}`\n\n{section.__doc__}\n\n| key | value | default | meaning |\n|---|---|---|---|"
-        )
+        parts.append(f"## `{path}`\n\n{section.__doc__}\n\n| key | value | default | meaning |\n|---|---|---|---|")
         parts += [_row(name, key) for name, key in keys.items()]
         parts.append("")
     return "\n".join(parts)
@@ -105,9 +103,7 @@ def _value(key: dict[str, Any]) -> str:
         return f"section {key['$ref'].rpartition('/')[2]}"
     if "enum" in key or "const" in key:
         return ", ".join(f"`{choice}`" for choice in key.get("enum", [key.get("const")]))
-    name = {"object": "mapping", "null": "none", "string": "text"}.get(
-        key.get("type", ""), key.get("type", "any")
-    )
+    name = {"object": "mapping", "null": "none", "string": "text"}.get(key.get("type", ""), key.get("type", "any"))
     if key.get("type") == "array":
         name = f"list of {_value(key.get('items', {}))}"
     signs = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}

@@ -105,9 +105,7 @@ class Experiment:
         for name in config.runs:
             _check_name("runs", name)
             runs[name] = _check_run(config, _resolve_entry(config, name), f"runs.{name}")
-        members = {
-            name: _members(config, name, ablation, runs) for name, ablation in config.ablations.items()
-        }
+        members = {name: _members(config, name, ablation, runs) for name, ablation in config.ablations.items()}
         _check_references(config, runs)
         return cls(config, runs, members)
 
@@ -129,9 +127,7 @@ class Experiment:
         ]
         data = self.runs[run].data
         if self.runs[run].kind == "tvts" and data is not None and self.runs[run].objective.sorting_weight > 0:
-            pairs += [
-                (name, "sorting") for name in data.datasets if self.config.datasets[name].text == "transcript"
-            ]
+            pairs += [(name, "sorting") for name in data.datasets if self.config.datasets[name].text == "transcript"]
         return pairs
 
 
@@ -188,9 +184,7 @@ def _members(config: Config, name: str, ablation: Ablation, runs: dict[str, Run]
         for seed in ablation.seeds:
             settings = deep_merge(deep_merge(base, override), {"seed": seed})
             run = _check_run(config, settings, f"{path}.values.{label}")
-            twin = next(
-                (other for other, known in runs.items() if fingerprint(known) == fingerprint(run)), None
-            )
+            twin = next((other for other, known in runs.items() if fingerprint(known) == fingerprint(run)), None)
             run_name = twin or f"{name}-{label}-seed{seed}"
             runs.setdefault(run_name, run)
             members.setdefault(label, []).append(run_name)

@@ -20,9 +20,7 @@ def _blocks(value: Any) -> Any:
     raise ValueError("should be a number of blocks (0 = end-to-end) or 'all'")
 
 
-FrozenBlocks = Annotated[
-    int | Literal["all"], PlainValidator(_blocks, json_schema_input_type=int | Literal["all"])
-]
+FrozenBlocks = Annotated[int | Literal["all"], PlainValidator(_blocks, json_schema_input_type=int | Literal["all"])]
 
 
 class Section(BaseModel):
@@ -73,9 +71,11 @@ class Transcribe(Section):
     """How speech becomes words with times."""
 
     engine: Literal["whisper", "pocketsphinx", "captions", "yt_temporal"] = "whisper"
-    """`whisper` and `pocketsphinx` listen; `captions` reads YouTube's json3/VTT tracks; `yt_temporal` reads YT-Temporal-180M annotations."""
+    """`whisper` and `pocketsphinx` listen; `captions` reads YouTube's json3 and VTT tracks, `yt_temporal` the annotations of
+    YT-Temporal-180M."""
     model: str | None = None
-    """Whisper: path of a local checkpoint file such as `large-v3.pt`. Pocketsphinx: an acoustic model folder; none = the one in its wheel."""
+    """Whisper: path of a local checkpoint file such as `large-v3.pt`. Pocketsphinx: an acoustic model folder; none = the one
+    in its wheel."""
     language: str | None = "en"
     """Spoken language; none lets the engine detect it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -331,9 +331,7 @@ class Ablation(Section):
     @model_validator(mode="after")
     def _axis_or_labels(self) -> "Ablation":
         if (self.axis is None) != isinstance(self.values, dict):
-            raise ValueError(
-                "give either axis and a list of values, or no axis and a mapping label -> overrides"
-            )
+            raise ValueError("give either axis and a list of values, or no axis and a mapping label -> overrides")
         return self
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tvts.config import UserError
 from tvts.config.resolve import read_run
+from tvts.corpus.media.read import Reader
 from tvts.evaluate.embed import Log, pick_device
 from tvts.evaluate.encoders import TVTSEncoder, model_hash
 from tvts.evaluate.ranks import interval, percent
@@ -25,7 +26,7 @@ BATCH = 16
 
 
 def score_sorting(
-    config: Path, model_dir: Path, card: Path, output: Path, reader: str, threads: int = 1, log: Log = print
+    config: Path, model_dir: Path, card: Path, output: Path, reader: Reader, threads: int = 1, log: Log = print
 ) -> None:
     """Sort the transcripts of every fixed window of a dataset and write `scores/{run}/{dataset}.sorting.json`.
 

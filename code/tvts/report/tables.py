@@ -41,7 +41,9 @@ def write_tables(experiment: Experiment, results: Path, output: Path) -> None:
     """
     scores = Scores(experiment, results)
     tables = {"results": results_table(experiment, scores), "scores": scores_table(scores)}
-    tables |= {f"ablation_{name}": ablation_table(experiment, name, scores) for name in experiment.config.targets.ablations}
+    tables |= {
+        f"ablation_{name}": ablation_table(experiment, name, scores) for name in experiment.config.targets.ablations
+    }
     if any(row.run in experiment.target_runs() for row in paper.rows()):
         tables |= {f"paper_table{number}": paper_table(number, scores) for number in paper.TITLES}
     for name, table in tables.items():

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from tvts.config import Experiment, UserError
+from tvts.corpus.media.read import Reader
 from tvts.corpus.windows import segments
 from tvts.files import read_json
 from tvts.layout import Layout
@@ -52,7 +53,7 @@ def _example(experiment: Experiment, dataset: str, layout: Layout) -> tuple[str,
     raise UserError(f"dataset {dataset}: no run has sorted its windows yet; run `snakemake`")
 
 
-def _frames(found: Source, key: str, spans: list[tuple[float, float]], reader: str) -> list[np.ndarray]:
+def _frames(found: Source, key: str, spans: list[tuple[float, float]], reader: Reader) -> list[np.ndarray]:
     """uint8 [FRAMES, H, W, 3] per segment."""
     row = next(row for row in read_split(found, "validation").to_pylist() if row["key"] == key)
     clips = Clips(found.clips, reader)

@@ -19,6 +19,7 @@ from tvts.config import UserError
 from tvts.config.schema import Dataset as DatasetSettings
 from tvts.config.schema import Run
 from tvts.corpus.media import read_all_frames, read_frames
+from tvts.corpus.media.read import Reader
 from tvts.corpus.shards import read_member
 from tvts.corpus.status import Failure
 from tvts.corpus.windows import digest, draw_window, segment_transcripts, window_seconds
@@ -38,7 +39,7 @@ class Source:
 class Clips:
     """Reads frames of clips from tars by offset. Keeps decoded clips in memory up to `cache_gb`."""
 
-    def __init__(self, folder: Path, reader: str, cache_gb: float = 0.0) -> None:
+    def __init__(self, folder: Path, reader: Reader, cache_gb: float = 0.0) -> None:
         self.folder, self.reader = folder, reader
         self.room = int(cache_gb * 1e9)
         self.cache: collections.OrderedDict[str, np.ndarray] = collections.OrderedDict()
@@ -78,11 +79,12 @@ def read_split(source: Source, split: str) -> pa.Table:
 class TrainingSet(Dataset[dict[str, Any]]):
     """Samples of one source.
 
-    An item is addressed by (pass, row) and holds `frames` uint8 [T, 3, S, S], `transcripts` (K texts as shown), `positions` [K] (true position of
-    each shown transcript), `keep` [n] (patches kept in every frame) or None, `key`, and `replaced` (unreadable clips that it stands in for).
+    An item is addressed by (pass, row) and holds `frames` uint8 [T, 3, S, S], `transcripts` (K texts as shown),
+    `positions` [K] (true position of each shown transcript), `keep` [n] (patches kept in every frame) or None,
+    `key`, and `replaced` (unreadable clips that it stands in for).
     """
 
-    def __init__(self, source: Source, run: Run, image_size: int, patches: int, reader: str) -> None:
+    def __init__(self, source: Source, run: Run, image_size: int, patches: int, reader: Reader) -> None:
         self.source, self.run, self.image_size = source, run, image_size
         self.table = read_split(source, "train")
         assert run.data is not None
@@ -153,7 +155,7 @@ def resize(frames: np.ndarray, size: int) -> torch.Tensor:
 class FixedWindows(Dataset[dict[str, Any]]):
     """The stored validation windows of a source: same frames, same shuffling in every evaluation."""
 
-    def __init__(self, source: Source, frames: int, image_size: int, reader: str) -> None:
+    def __init__(self, source: Source, frames: int, image_size: int, reader: Reader) -> None:
         self.source, self.frames, self.image_size = source, frames, image_size
         self.clips = Clips(source.clips, reader)
         rows = read_split(source, "validation").to_pylist()

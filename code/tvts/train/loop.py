@@ -18,6 +18,7 @@ from transformers import CLIPTokenizer
 
 from tvts.config import UserError
 from tvts.config.schema import Run
+from tvts.corpus.media.read import Reader
 from tvts.files import write_json
 from tvts.model import from_clip
 from tvts.model.processing import PIXELS, TVTSProcessor, normalize_frames
@@ -76,7 +77,7 @@ class Meter:
 class Trainer:
     """Trains one run to its end, continuing from the newest checkpoint in `folder`."""
 
-    def __init__(self, run: Run, sources: list[Source], folder: Path, process: Process, reader: str) -> None:
+    def __init__(self, run: Run, sources: list[Source], folder: Path, process: Process, reader: Reader) -> None:
         assert run.data is not None
         self.run, self.data, self.sources, self.folder, self.process = run, run.data, sources, folder, process
         _seed(run.seed)
@@ -227,7 +228,7 @@ class Trainer:
         set_rate(self.optimizer, self._rate())
         self.optimizer.zero_grad(set_to_none=True)
         logged: dict[str, torch.Tensor] = {}
-        for batch in batches.values():
+        for number, batch in batches.items():
             with self._autocast():
                 output = self.forward(*self._inputs(batch))
             losses = tvts_loss(
@@ -238,7 +239,9 @@ class Trainer:
                 temperature=self.run.objective.temperature,
             )
             losses["loss"].backward()
-            logged |= losses
+            suffix = f"/{self.sources[number].name}" if len(self.sources) > 1 else ""
+            logged["loss"] = logged.get("loss", 0.0) + losses["loss"].detach()
+            logged |= {f"contrastive{suffix}": losses["contrastive"], f"sorting{suffix}": losses["sorting"]}
         if self.run.optim.clip_gradient is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.run.optim.clip_gradient)
         self.optimizer.step()

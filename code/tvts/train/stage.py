@@ -13,6 +13,7 @@ import transformers
 from tvts.config import UserError
 from tvts.config.resolve import fingerprint, read_run
 from tvts.config.schema import Dataset
+from tvts.corpus.media.read import Reader
 from tvts.files import read_json, sha256_file, sha256_json
 from tvts.layout import Layout
 from tvts.train import checkpoint, distributed
@@ -28,7 +29,7 @@ def pretrain(
     folder: Path,
     model: Path,
     card: Path,
-    reader: str,
+    reader: Reader,
     threads: int,
     minutes: float | None,
 ) -> None:
