@@ -21,7 +21,7 @@ from world import DESCRIBED_MOTIONS, MOTIONS, SUBJECTS, Subject, describe, is_sp
 PIXELS = 64
 FPS = 8
 REPEATS = 4  # the motion is shown so often: as many motions as a training window has
-MOTION_SECONDS = 1.5
+MOTION_SECONDS = 1.25  # 10 frames: the two that 8 of 40 frames leave of each motion lie symmetrically in time
 UNSEEN_SUBJECTS = 27  # per motion, of 48; every one of the 16 spoken subjects is tested
 TRAIN = 240
 

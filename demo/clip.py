@@ -48,8 +48,8 @@ def train_tokenizer() -> CLIPTokenizer:
 
 
 def tiny_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
-    """CLIP in miniature: two towers of 4 blocks."""
-    tower = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
+    """CLIP in miniature: two towers of 3 blocks."""
+    tower = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4}
     text = {
         "vocab_size": len(tokenizer),
         "max_position_embeddings": CONTEXT,
@@ -65,6 +65,14 @@ def normalise(stills: torch.Tensor, processor: CLIPImageProcessor) -> torch.Tens
     """uint8 [b, 3, h, w] -> float, by the statistics that are saved with the model."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
     return (stills / 255 - mean) / std
+
+
+def draw_batch(batch: int, generator: torch.Generator) -> torch.Tensor:
+    """Indices of stills: half of them any, half in groups of 8 of one subject, so that place and size must be told apart too."""
+    anything = torch.randint(STILLS, (batch // 2,), generator=generator)
+    subjects = torch.randint(len(SUBJECTS), (batch // 16,), generator=generator).repeat_interleave(8)
+    rows = torch.randint(STILLS // len(SUBJECTS), (len(subjects),), generator=generator)
+    return torch.cat([anything, subjects + len(SUBJECTS) * rows])
 
 
 def train(
@@ -86,7 +94,7 @@ def train(
     target = torch.arange(batch)
     started = time.monotonic()
     for step in range(1, steps + 1):
-        chosen = torch.randint(STILLS, (batch,), generator=generator)
+        chosen = draw_batch(batch, generator)
         logits = model(input_ids=tokens[chosen], pixel_values=normalise(pixels[chosen], processor)).logits_per_image
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         optimiser.zero_grad()
@@ -104,7 +112,7 @@ def train(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder to write into")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1300)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))

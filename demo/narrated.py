@@ -25,7 +25,8 @@ RATE = 16000
 EVENT_SECONDS = 3.0  # one event: a short rest, the motion with its sentence, a short rest
 REST_SECONDS = 0.2
 EVENTS = (4, 6)
-SAME_SUBJECT = 0.5  # chance that the next event shows the same coloured shape
+THEMED = 0.5  # share of videos in which everything moves in one way
+SAME_SUBJECT = 0.3  # chance that the next event shows the same coloured shape, in the other videos
 PHRASES = Path(__file__).parent / "phrases"
 
 
@@ -67,11 +68,12 @@ def _decode(path: Path) -> np.ndarray:
 def write_script(rng: np.random.Generator, voice: Voice) -> list[Event]:
     """What happens in one video: events that differ from the one before, with sentences that fit their time."""
     events: list[Event] = []
+    theme = MOTIONS[rng.integers(len(MOTIONS))] if rng.random() < THEMED else None
     room = (EVENT_SECONDS - 1.5 * REST_SECONDS) * RATE
     while len(events) < EVENTS[0] or (len(events) < EVENTS[1] and rng.random() < 0.6):
-        same = events and rng.random() < SAME_SUBJECT
+        same = events and not theme and rng.random() < SAME_SUBJECT
         subject = events[-1].subject if same else SPOKEN_SUBJECTS[rng.integers(len(SPOKEN_SUBJECTS))]
-        motion = MOTIONS[rng.integers(len(MOTIONS))]
+        motion = theme or MOTIONS[rng.integers(len(MOTIONS))]
         told = SPOKEN_MOTIONS[motion][rng.integers(len(SPOKEN_MOTIONS[motion]))]
         pieces = (OPENERS[rng.integers(len(OPENERS))], f"the {subject.name}", told)
         repeats = bool(events) and (events[-1].subject, events[-1].motion) == (subject, motion)

@@ -22,16 +22,17 @@ def caption(subject: Subject, size: str, place: str, kind: str) -> str:
 
 
 def draw_stills(count: int, pixels: int, seed: int) -> tuple[np.ndarray, list[str]]:
-    """Draw captioned stills -> uint8 [count, pixels, pixels, 3] and their captions. Half of the captions name the place."""
+    """Draw captioned stills -> uint8 [count, pixels, pixels, 3] and their captions. Subjects take turns;
+    four of five captions name the place."""
     rng = np.random.default_rng(seed)
     images = np.empty((count, pixels, pixels, 3), np.uint8)
     captions = []
     for index in range(count):
-        subject = SUBJECTS[rng.integers(len(SUBJECTS))]
+        subject = SUBJECTS[index % len(SUBJECTS)]
         size, place = (list(words)[rng.integers(len(words))] for words in (SIZES, PLACES))
         x, y = PLACES[place] + rng.uniform(-0.06, 0.06, 2)
         radius = SIZES[size] * rng.uniform(0.9, 1.1)
         images[index] = draw(pixels, subject, [x], [y], [radius], random_background(rng))[0]
-        named = {"size": size, "place": place if rng.random() < 0.5 else ""}
+        named = {"size": size, "place": place if rng.random() < 0.8 else ""}
         captions.append(caption(subject, kind=KINDS[rng.integers(len(KINDS))], **named))
     return images, captions

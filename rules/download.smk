@@ -61,4 +61,4 @@ rule download:
         settings=lambda wildcards: settings("corpora", wildcards.corpus, exclude={"transcribe"}),
     shell:
         "tvts download --plan {input} --shard {wildcards.shard} --settings {params.settings:q}"
-        " --tar {output.tar} --index {output.index} > {log} 2>&1"
+        " --threads {threads} --tar {output.tar} --index {output.index} > {log} 2>&1"

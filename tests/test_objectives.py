@@ -1,6 +1,7 @@
 """The losses: values, and gradients across real processes."""
 
 import math
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,8 @@ def run_rank(rank: int, world: int, folder: str) -> None:
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_ranks_get_the_loss_and_gradients_of_one_process(world: int, tmp_path: Path) -> None:
-    mp.start_processes(run_rank, (world, str(tmp_path)), nprocs=world, start_method="fork")
+    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+    mp.start_processes(run_rank, (world, str(tmp_path)), nprocs=world, start_method="forkserver")
 
     torch.manual_seed(0)
     small = Embedder()

@@ -39,13 +39,14 @@ def download(
     settings: Settings,
     tar: Output,
     index: Output,
+    threads: Threads = 1,
 ) -> None:
     """Fetch, cut, transcode and verify one shard of videos."""
     from tvts.config import Corpus, read_settings
     from tvts.corpus.fetch import fetch_shard
 
     corpus = read_settings(Corpus, settings)
-    fetch_shard(plan, shard, corpus.source, corpus.fetch, corpus.seed, tar, index)
+    fetch_shard(plan, shard, corpus.source, corpus.fetch, corpus.seed, tar, index, threads=threads)
 
 
 @app.command()

@@ -7,6 +7,7 @@ import torch
 
 from tvts.model import TVTSConfig, TVTSModel
 
+torch.set_num_threads(1)  # miniatures gain nothing from more, and lose much on a busy machine
 GOLDEN = Path(__file__).parent / "golden"
 EOS = 99
 TEXT = {

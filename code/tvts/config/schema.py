@@ -93,7 +93,8 @@ class Corpus(Section):
     source: Literal["youtube", "http", "local"]
     """`youtube`: ids fetched by yt-dlp (opt-in, slow, subject to its terms); `http`: URLs; `local`: files already here."""
     list: str
-    """CSV, TSV, parquet or text file: column `id`, and `url` or `path` (none needed for `youtube`), optionally `caption`."""
+    """CSV, TSV, JSON lines, parquet or text file (plain or .gz): column `id`, and `url` or `path` (none needed for `youtube`),
+    optionally `caption`; or a folder of videos or of video2dataset tars."""
     obtain: str = "write this list yourself: columns id and url (or path)"
     """How to get the list; shown when it is missing."""
     root: str | None = None
@@ -214,6 +215,8 @@ class Data(Section):
     """Memory for decoded clips, per trainer process; for small corpora that are read many times."""
     crop: Rate = 0.836
     """Side of the square random crop as a share of the frame's shorter side (official: 224 of 268)."""
+    frame_times: Literal["random", "middle"] = "random"
+    """When each of the equal parts of a window is looked at: at a random time (official), or in its middle."""
     pixels: Literal["official", "clip"] = "official"
     """Statistics that normalise frames: `official` = ImageNet's, `clip` = CLIP's."""
     max_corrupt_share: Share = 0.01

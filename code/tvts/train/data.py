@@ -114,9 +114,9 @@ class TrainingSet(Dataset[dict[str, Any]]):
         random = generator(self.run.seed, turn, row["key"])
         start, seconds, transcripts = self._text(row, turn)
         order = random.permutation(len(transcripts))
-        times = start + (np.arange(self.run.model.frames) + random.random(self.run.model.frames)) * (
-            seconds / self.run.model.frames
-        )
+        count = self.run.model.frames
+        moments = random.random(count) if self.data.frame_times == "random" else 0.5
+        times = start + (np.arange(count) + moments) * (seconds / count)
         frames = self.clips.frames(row, frame_numbers(times, row))
         side = round(self.data.crop * min(frames.shape[1:3]))
         top, left = (int(random.integers(0, extent - side + 1)) for extent in frames.shape[1:3])
