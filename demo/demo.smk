@@ -41,7 +41,7 @@ rule demo_clip:
         folder=subpath(output[0], parent=True),
         steps=EXPERIMENT.config.extra["clip_steps"],
     shell:
-        "python {params.program} --steps {params.steps} --output {params.folder} > {log} 2>&1"
+        "python {params.program} --steps {params.steps} --threads {threads} --output {params.folder} > {log} 2>&1"
 
 
 rule demo_benchmark:

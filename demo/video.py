@@ -13,7 +13,9 @@ def write_video(
 ) -> None:
     """Write RGB frames (uint8 [h, w, 3]) and, if given, mono speech (int16 [samples]) as an mp4."""
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "20", "threads": "1"})
+        # x264's macroblock tree is not repeatable from one call to the next, even with one thread
+        options = {"preset": "veryfast", "crf": "20", "threads": "1", "x264-params": "mbtree=0"}
+        video = container.add_stream("libx264", rate=fps, options=options)
         video.pix_fmt = "yuv420p"
         video.time_base = Fraction(1, fps)
         audio = container.add_stream("aac", rate=sample_rate) if speech is not None else None

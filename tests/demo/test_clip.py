@@ -19,7 +19,7 @@ def test_tokenizer_knows_the_words_of_both_registers():
 def test_saved_folder_loads_as_clip_and_as_tvts(tmp_path, monkeypatch):
     monkeypatch.setattr(clip, "STILLS", 64)
     monkeypatch.setattr(
-        sys, "argv", ["clip.py", "--output", str(tmp_path), "--steps", "10", "--batch", "4", "--threads", "1"]
+        sys, "argv", ["clip.py", "--output", str(tmp_path), "--steps", "20", "--batch", "16", "--threads", "1"]
     )
     clip.main()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -51,7 +52,7 @@ def test_consecutive_events_differ_and_silent_concepts_stay_silent(corpus):
     script = json.loads((corpus / "script.json").read_text())
     for video in script.values():
         told = [(event["colour"], event["shape"], event["motion"]) for event in video["events"]]
-        assert all(one != other for one, other in zip(told, told[1:], strict=False))
+        assert all(one != other for one, other in pairwise(told))
         words = {word for event in video["events"] for word in event["text"].split()}
         assert not words & {*SILENT_COLOURS, *SILENT_SHAPES}
 

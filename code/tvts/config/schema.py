@@ -175,8 +175,8 @@ class Model(Section):
     """What is normalised and what the sorter sees: `openai` = all tokens after post-LN (B), `openclip` = patches before post-LN (H)."""
     sorter_layers: Annotated[int, Field(ge=0)] = 2
     """Blocks of the transcript sorter."""
-    temporal_embedding: Literal["normal", "zeros"] = "normal"
-    """Initial temporal embedding. Official: normal with sd width^-0.5."""
+    temporal_embedding_std: Annotated[float, Field(ge=0)] | None = None
+    """Standard deviation of the initial temporal embedding; none = width^-0.5 (official)."""
     temporal_attention: Literal["official", "random"] = "official"
     """Initial temporal attention; both start at exactly zero. `official` (queries, keys, values zero, output ones) is a saddle: queries
     and keys never get a gradient, so attention over time stays a uniform mean. From `random` (output zero) all of it learns."""

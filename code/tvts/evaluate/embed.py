@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from tvts.config import Benchmark, Evaluation, UserError
 from tvts.evaluate.benchmarks import Item, Items, load
+from tvts.evaluate.device import pick_device
 from tvts.evaluate.encoders import Encoder, load_encoder, model_hash
 from tvts.evaluate.features import write_features
 from tvts.evaluate.pixels import Preset, Video, load_videos, to_batch
@@ -63,13 +64,6 @@ def embed(
         "pixels": preset.describe(),
     }
     write_features(output, tensors, about)
-
-
-def pick_device(wish: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device to run on; `auto` = the GPU if there is one. Raises UserError for cuda without a GPU."""
-    if wish == "cuda" and not torch.cuda.is_available():
-        raise UserError("evaluation.device: cuda was asked for, but PyTorch sees no GPU; use auto or cpu")
-    return torch.device("cuda" if wish != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 class _Encoded(NamedTuple):

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from tvts.config import Evaluation, UserError
-from tvts.evaluate.embed import pick_device
+from tvts.evaluate.device import pick_device
 from tvts.evaluate.features import Features, read_features
 from tvts.evaluate.linear_probe import score_linear_probe
 from tvts.evaluate.multiple_choice import score_multiple_choice

@@ -18,7 +18,8 @@ class TVTSConfig(PreTrainedConfig):
     clip_style: "openai" normalises and projects every video token and sorts with all of them (B/32, B/16);
         "openclip" normalises CLS alone and sorts with projected patches (H/14).
     mask_ratio: share of patches hidden in training (tube mask). The model itself obeys `keep_indices`.
-    temporal_embedding_init: "normal" (sd width^-0.5, official) or "zeros" (one frame then gives CLIP's embedding).
+    temporal_embedding_std: sd of the initial temporal embedding; None = width^-0.5 (official), 0 = zeros (one frame then
+        gives CLIP's embedding).
     temporal_attention_init: "official" (queries, keys and values zero, output ones) or "random" (output zero). Both
         start at exactly zero, but the official start is a saddle: queries and keys get no gradient, ever, so attention
         over time stays a uniform mean; from "random" all four projections learn.
@@ -36,7 +37,7 @@ class TVTSConfig(PreTrainedConfig):
     sorter_heads: int | None = None
     clip_style: Literal["openai", "openclip"] = "openai"
     mask_ratio: int | float = 0.0
-    temporal_embedding_init: Literal["normal", "zeros"] = "normal"
+    temporal_embedding_std: int | float | None = None
     temporal_attention_init: Literal["official", "random"] = "official"
 
     def __post_init__(self, **kwargs: Any) -> None:

@@ -56,9 +56,8 @@ class TVTSPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, VideoEmbeddings):
-            std = module.class_embedding.shape[0] ** -0.5
-            init.normal_(module.class_embedding, std=std)
-            init.normal_(module.temporal_embedding, std=std if module.random_time else 0.0)
+            init.normal_(module.class_embedding, std=module.class_embedding.shape[0] ** -0.5)
+            init.normal_(module.temporal_embedding, std=module.temporal_std)
         elif isinstance(module, Sorter):
             init.zeros_(module.type_embedding)
         elif isinstance(module, ConstantLinear):
@@ -182,7 +181,7 @@ class VideoEmbeddings(nn.Module):
         self.patch_embedding = nn.Conv2d(3, width, kernel_size=self.patch_size, stride=self.patch_size, bias=False)
         self.position_embedding = nn.Embedding(config.num_patches + 1, width)
         self.temporal_embedding = nn.Parameter(torch.empty(config.num_frames, width))
-        self.random_time = config.temporal_embedding_init == "normal"
+        self.temporal_std = width**-0.5 if config.temporal_embedding_std is None else config.temporal_embedding_std
 
     def forward(self, video: Tensor, keep_indices: Tensor | None) -> Tensor:
         """[B, T, 3, H, W] -> [B, 1 + T * n, width]: CLS, then the kept patches frame after frame."""

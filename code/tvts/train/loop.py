@@ -88,7 +88,7 @@ class Trainer:
             clip_style=run.model.style,
             sorter_layers=run.model.sorter_layers,
             num_transcripts=max(source.settings.segments for source in sources),
-            temporal_embedding_init=run.model.temporal_embedding,
+            temporal_embedding_std=run.model.temporal_embedding_std,
             temporal_attention_init=run.model.temporal_attention,
         ).to(process.device)
         set_trainable(
