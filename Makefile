@@ -26,6 +26,7 @@ check: $(INSTALLED)
 	tvts docs --check
 
 mlflow: $(INSTALLED)
+	tvts track --config results/report/config.json
 	mlflow ui --backend-store-uri sqlite:///results/mlflow.db
 
 lock: $(INSTALLED)

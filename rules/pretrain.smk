@@ -69,7 +69,6 @@ rule pretrain:
 rule convert:
     # a released checkpoint of the official code as a model folder
     input:
-        config="results/runs/{run}/config.json",
         checkpoint=lambda wildcards: EXPERIMENT.runs[wildcards.run].checkpoint,
         clip=lambda wildcards: f"{EXPERIMENT.runs[wildcards.run].model.clip}/config.json",
     output:
@@ -82,5 +81,9 @@ rule convert:
         run=one_of(name for name, run in EXPERIMENT.runs.items() if run.kind == "official"),
     conda:
         "../envs/train.yaml"
+    params:
+        clip=lambda wildcards: EXPERIMENT.runs[wildcards.run].model.clip,
+        mask_ratio=lambda wildcards: EXPERIMENT.runs[wildcards.run].model.mask_ratio,
     shell:
-        "tvts convert {input.checkpoint} --config {input.config} --output {output.model} > {log} 2>&1"
+        "tvts convert {input.checkpoint} --clip {params.clip} --mask-ratio {params.mask_ratio}"
+        " --output {output.model} > {log} 2>&1"

@@ -23,11 +23,17 @@ rule tables:
         config="results/report/config.json",
         scores=scores(*EXPERIMENT.target_runs(), present=True),
     output:
-        report(
+        results=report(
             "results/report/tables/results.csv",
             category="Results",
             caption="../workflow/report/tables.rst",
-            labels={"table": "all results"},
+            labels={"table": "all runs"},
+        ),
+        ablations=report(
+            expand("results/report/tables/ablation_{ablation}.csv", ablation=EXPERIMENT.config.targets.ablations),
+            category="Ablations",
+            caption="../workflow/report/tables.rst",
+            labels={"table": "means over seeds"},
         ),
     log:
         "results/logs/report/tables.log",
@@ -35,7 +41,7 @@ rule tables:
     conda:
         "../envs/report.yaml"
     params:
-        folder=subpath(output[0], parent=True),
+        folder=subpath(output.results, parent=True),
     shell:
         "tvts tables --config {input.config} --output {params.folder} > {log} 2>&1"
 

@@ -16,6 +16,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+bench = typer.Typer(help="Measure speed. Figures are of this machine, in this run.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
 Settings = Annotated[str, typer.Option(help="Section of config.yaml as JSON, or @file.")]
 Output = Annotated[Path, typer.Option(help="File to write.")]
 Reader = Annotated[Literal["pyav", "decord"], typer.Option(help="Video reader.")]
@@ -121,17 +124,38 @@ def pretrain(
 @app.command()
 def convert(
     checkpoint: Annotated[Path, typer.Argument(help="A released TVTSv2 checkpoint.")],
-    config: Annotated[Path, typer.Option(help="results/runs/RUN/config.json")],
+    clip: Annotated[Path, typer.Option(help="CLIP folder of the same size: heads, style and tokenizer come from it.")],
     output: Annotated[Path, typer.Option(help="Folder to write the model to.")],
+    mask_ratio: Annotated[
+        float, typer.Option(help="Share of patches it was trained without; kept in its config.")
+    ] = 0.0,
 ) -> None:
     """Turn a released checkpoint of the official code into a model folder."""
-    from tvts.config.resolve import read_run
+    from tvts.config.errors import for_people
     from tvts.model.convert import convert_checkpoint
 
-    run = read_run(config)
-    convert_checkpoint(
-        checkpoint, output, clip=run.model.clip, clip_style=run.model.style, mask_ratio=run.model.mask_ratio
-    )
+    with for_people():
+        convert_checkpoint(checkpoint, output, clip, mask_ratio=mask_ratio)
+
+
+@bench.command("model")
+def bench_model(
+    size: Annotated[Literal["b32", "b16", "h14"], typer.Option(help="Model size.")] = "b32",
+    batch: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 4,
+    frames: Annotated[int, typer.Option(min=1, help="Frames per clip.")] = 12,
+    mask_ratio: Annotated[float | None, typer.Option(help="Hidden share of patches; none = the paper's.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    precision: Annotated[Literal["bf16", "fp32"], typer.Option(help="Arithmetic.")] = "fp32",
+    compile_blocks: Annotated[bool, typer.Option("--compile", help="Compile each block.")] = False,
+    seconds: Annotated[float, typer.Option(help="About how long to measure.")] = 20.0,
+) -> None:
+    """Forward + backward of the model beside the same layers with explicit softmax in fp32."""
+    from tvts.bench.model import bench_model as measure
+    from tvts.bench.model import print_bench
+    from tvts.config.errors import for_people
+
+    with for_people():
+        print_bench(measure(size, batch, frames, mask_ratio, device, precision, compile_blocks, seconds))
 
 
 @app.command()

@@ -28,7 +28,7 @@ PAPER = read_yaml([Path(__file__).parents[2] / "config.yaml"])
         (
             {"runs": {"b16": {"set": {"optim": {"lr_new": "1e-4"}}}}},
             "runs.b16.optim.lr_new: got '1e-4'; should be a valid number; "
-            "YAML reads 1e-4 as text, write it as 0.0001 or with a dot (1.0e-4)",
+            "YAML reads 1e-4 as text, write it with a dot: 1.0e-04",
         ),
         (
             {"runs": {"b16": {"set": {"optim": {"lr_new": 3.0}}}}},

@@ -59,6 +59,13 @@ def test_a_frozen_run_reads_back(paper: Experiment, tmp_path: Path) -> None:
     assert list(json.loads(path.read_text())) == sorted(json.loads(path.read_text()))
 
 
+def test_the_frozen_config_reads_back(paper: Experiment, tmp_path: Path) -> None:
+    """JSON writes 1e-07, which YAML would read as text."""
+    path = tmp_path / "config.json"
+    path.write_text(paper.config.model_dump_json(), encoding="utf-8")
+    assert Experiment.load(path).runs == paper.runs
+
+
 def test_merging_replaces_lists_and_joins_mappings() -> None:
     assert deep_merge({"a": {"b": 1, "c": [1, 2]}}, {"a": {"c": [3]}}) == {"a": {"b": 1, "c": [3]}}
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-
 from tests.workflow.snake import job_counts, snakemake
 
 SMALL: dict[str, Any] = {

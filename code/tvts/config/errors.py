@@ -1,6 +1,8 @@
 """Errors for people: one line that says what, where, what was expected and what to do."""
 
+import contextlib
 import difflib
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -8,6 +10,15 @@ from pydantic import ValidationError
 
 class UserError(Exception):
     """Something the user can put right. The command line prints its message alone, in one line, without a traceback."""
+
+
+@contextlib.contextmanager
+def for_people() -> Iterator[None]:
+    """Turn the ValueErrors of `tvts.model`, which knows nothing of this package, into UserErrors."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def explain(error: ValidationError, prefix: str, allowed_keys: Any = None) -> list[str]:
@@ -30,7 +41,7 @@ def _explain_one(problem: Any, prefix: str, allowed_keys: Any) -> str:
         return f"{path}: required, but not given"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
     if isinstance(given, str) and kind in ("float_type", "int_type") and _is_number(given):
-        message += f"; YAML reads {given} as text, write it as {float(given)!r} or with a dot (1.0e-4)"
+        message += f"; YAML reads {given} as text, write it with a dot: {float(given):.1e}"
     return f"{path}: got {given!r}; {message}"
 
 

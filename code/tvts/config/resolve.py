@@ -30,11 +30,12 @@ def deep_merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str
 
 
 def read_yaml(paths: Iterable[str | Path]) -> dict[str, Any]:
-    """Read YAML files and merge them, later over earlier, as Snakemake's `--configfile` does."""
+    """Read YAML or JSON files and merge them, later over earlier, as Snakemake's `--configfile` does."""
     merged: dict[str, Any] = {}
     for path in paths:
         try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            text = Path(path).read_text(encoding="utf-8")
+            content = json.loads(text) if Path(path).suffix == ".json" else yaml.safe_load(text)
         except FileNotFoundError:
             raise UserError(f"{path}: no such config file") from None
         except yaml.YAMLError as error:

@@ -17,12 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import CLIPTokenizer
 
 from tvts.config import UserError
+from tvts.config.errors import for_people
 from tvts.config.schema import Run
 from tvts.corpus.media.read import Reader
 from tvts.files import write_json
 from tvts.model import from_clip
 from tvts.model.processing import PIXELS, TVTSProcessor, normalize_frames
-from tvts.model.tuning import set_trainable
+from tvts.model.tuning import group_table, set_trainable
 from tvts.objectives import sorting_accuracy, tvts_loss
 from tvts.train import checkpoint
 from tvts.train.data import Collate, FixedWindows, GlobalBatches, Source, TrainingSet, loader, steps_per_pass
@@ -81,22 +82,23 @@ class Trainer:
         assert run.data is not None
         self.run, self.data, self.sources, self.folder, self.process = run, run.data, sources, folder, process
         _seed(run.seed)
-        self.model = from_clip(
-            run.model.clip,
-            num_frames=run.model.frames,
-            mask_ratio=run.model.mask_ratio,
-            clip_style=run.model.style,
-            sorter_layers=run.model.sorter_layers,
-            num_transcripts=max(source.settings.segments for source in sources),
-            temporal_embedding_std=run.model.temporal_embedding_std,
-            temporal_attention_init=run.model.temporal_attention,
-        ).to(process.device)
-        set_trainable(
-            self.model,
-            run.text.frozen_blocks,
-            train_embeddings=run.text.train_embeddings,
-            train_final=run.text.train_final,
-        )
+        with for_people():
+            self.model = from_clip(
+                run.model.clip,
+                num_frames=run.model.frames,
+                mask_ratio=run.model.mask_ratio,
+                clip_style=run.model.style,
+                sorter_layers=run.model.sorter_layers,
+                num_transcripts=max(source.settings.segments for source in sources),
+                temporal_embedding_std=run.model.temporal_embedding_std,
+                temporal_attention_init=run.model.temporal_attention,
+            ).to(process.device)
+            set_trainable(
+                self.model,
+                run.text.frozen_blocks,
+                train_embeddings=run.text.train_embeddings,
+                train_final=run.text.train_final,
+            )
         text, vision = self.model.config.text_config, self.model.config.vision_config
         self.image_size = vision.image_size
         self.processor = TVTSProcessor(
@@ -106,6 +108,9 @@ class Trainer:
             context_length=text.max_position_embeddings,
         )
         self.optimizer = build_optimizer(self.model, run.optim)
+        if process.leads:
+            for group, parameters, lr, decay in group_table(self.model, self.optimizer.param_groups):
+                show(f"{group:24} {parameters:>12,} parameters  lr {lr:g}  decay {decay:g}", last=True)
         patches = self.model.config.num_patches
         self.sets = [TrainingSet(source, run, self.image_size, patches, reader) for source in sources]
         self.fixed = [
@@ -263,7 +268,7 @@ class Trainer:
 
     def _wrap(self) -> nn.Module:
         if self.run.train.activation_checkpointing:
-            self.model.gradient_checkpointing_enable()
+            self.model.activation_checkpointing_enable()
         if self.run.train.compile and self.process.device.type == "cuda":
             for block in self.model.blocks():
                 block.compile()
