@@ -269,9 +269,12 @@ def track(
 ) -> None:
     """Import trainings, scores and figures into MLflow. Repeating it adds nothing twice."""
     from tvts.config import Experiment
+    from tvts.files import write_json
     from tvts.tracking import track as import_results
 
-    import_results(Experiment.load(config), results)
+    held = import_results(Experiment.load(config), results)
+    if output:
+        write_json(output, held)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
