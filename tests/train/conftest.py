@@ -40,7 +40,9 @@ def dataset_card(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 rows.append(_row(tar, shard, number, results))
             tar.close()
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{shard:05d}.parquet")
-    write_json(folder / "card.json", {"settings": Dataset.model_validate(SETTINGS).model_dump()})
+    write_json(
+        folder / "card.json", {"settings": Dataset.model_validate(SETTINGS).model_dump(), "inputs_sha256": "these"}
+    )
     return folder / "card.json"
 
 

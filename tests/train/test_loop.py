@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tvts.config import Run, UserError
-from tvts.files import read_json
+from tvts.files import read_json, write_json
 from tvts.train.checkpoint import load_latest, save, writer_lock
 from tvts.train.metrics import Metrics, read_metrics
 from tvts.train.optim import rate
@@ -150,12 +153,27 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert "step-00000002.pt is damaged" in said[0]
 
 
-def test_old_checkpoints_go_and_other_settings_are_refused(tmp_path: Path) -> None:
+def test_old_checkpoints_go_and_those_of_other_settings_are_set_aside(tmp_path: Path) -> None:
+    said: list[str] = []
     for step in range(5):
         save(tmp_path, step, {}, {"settings": {"optim": {"lr": 1}, "seed": 0}}, keep=2)
     assert sorted(path.name for path in tmp_path.glob("*.json")) == ["step-00000003.json", "step-00000004.json"]
-    with pytest.raises(UserError, match=r"optim.lr: 1 then, 2 now"):
-        load_latest(tmp_path, {"optim": {"lr": 2}, "seed": 0}, print)
+    assert load_latest(tmp_path, {"optim": {"lr": 2}, "seed": 0}, said.append) is None
+    assert "optim.lr: 1 then, 2 now" in said[0]
+    assert not list(tmp_path.glob("step-*"))
+    assert len(list(tmp_path.glob("before-*/step-*.pt"))) == 2
+
+
+def test_other_data_means_training_anew(tmp_path: Path, make_run: Callable[..., Run], dataset_card: Path) -> None:
+    first = train(tmp_path / "run", make_run(), dataset_card)
+    copy = tmp_path / "results"
+    shutil.copytree(dataset_card.parents[2], copy)
+    card = copy / "datasets/toy/card.json"
+    write_json(card, read_json(card) | {"inputs_sha256": "others"})
+    shard = card.parent / "00000.parquet"
+    rows = pq.read_table(shard).to_pylist()
+    pq.write_table(pa.Table.from_pylist(rows[2:]), shard)
+    assert not equal(first, train(tmp_path / "run", make_run(), card))
 
 
 def test_two_trainers_cannot_share_a_folder(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def save(folder: Path, step: int, state: dict[str, Any], facts: dict[str, Any], 
 def load_latest(folder: Path, settings: dict[str, Any], log: Log) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """The newest undamaged checkpoint as (state, facts), or None. A damaged one is named and passed over.
 
-    Raises UserError with the differing keys when a checkpoint was made with other `settings`.
+    When it was made with other `settings`, the differing keys are told and all that lies there is set aside.
     """
     for path in sorted(folder.glob("step-*.json"), reverse=True):
         facts = read_json(path)
@@ -65,12 +65,20 @@ def load_latest(folder: Path, settings: dict[str, Any], log: Log) -> tuple[dict[
             log(f"checkpoint {weights} is damaged (its hash differs); using the one before")
             continue
         if differing := list(_differing(facts["settings"], settings)):
-            raise UserError(
-                f"{folder}: its checkpoints were made with other settings ({'; '.join(differing)}); "
-                "remove the folder to train anew, or name the run differently"
+            aside = folder / f"before-{facts['sha256'][:12]}"
+            log(
+                f"{folder}: made with other settings ({'; '.join(differing)}); set aside in {aside.name}, training anew"
             )
+            _set_aside(folder, aside)
+            return None
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), facts
     return None
+
+
+def _set_aside(folder: Path, aside: Path) -> None:
+    aside.mkdir(exist_ok=True)
+    for path in [*folder.glob("step-*"), *folder.glob("metrics.jsonl")]:
+        path.rename(aside / path.name)
 
 
 def _differing(before: Any, now: Any, path: str = "") -> Iterator[str]:

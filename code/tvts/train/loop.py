@@ -78,9 +78,12 @@ class Meter:
 class Trainer:
     """Trains one run to its end, continuing from the newest checkpoint in `folder`."""
 
-    def __init__(self, run: Run, sources: list[Source], folder: Path, process: Process, reader: Reader) -> None:
+    def __init__(
+        self, run: Run, sources: list[Source], folder: Path, process: Process, reader: Reader, data_sha256: str
+    ) -> None:
         assert run.data is not None
         self.run, self.data, self.sources, self.folder, self.process = run, run.data, sources, folder, process
+        self.settings = run.model_dump(exclude={"launch": True, "model": {"obtain"}}) | {"data_sha256": data_sha256}
         _seed(run.seed)
         with for_people():
             self.model = from_clip(
@@ -279,11 +282,8 @@ class Trainer:
     def _rate(self) -> float:
         return rate(self.run.optim, self.step, self.plan.steps_per_epoch, self.plan.total)
 
-    def _settings(self) -> dict[str, Any]:
-        return self.run.model_dump(exclude={"launch": True, "model": {"obtain"}})
-
     def _resume(self) -> None:
-        found = checkpoint.load_latest(self.folder, self._settings(), show)
+        found = checkpoint.load_latest(self.folder, self.settings, show)
         if found is None:
             return
         state, facts = found
@@ -303,9 +303,7 @@ class Trainer:
                 "sums": self.meter.sums,
                 "counts": self.meter.counts,
             }
-            checkpoint.save(
-                self.folder, self.step, state, {"settings": self._settings()}, self.run.train.keep_checkpoints
-            )
+            checkpoint.save(self.folder, self.step, state, {"settings": self.settings}, self.run.train.keep_checkpoints)
         if self.process.world > 1:
             dist.barrier()
 

@@ -14,7 +14,7 @@ from tvts.config import UserError
 from tvts.config.resolve import fingerprint, read_run
 from tvts.config.schema import Dataset
 from tvts.corpus.media.read import Reader
-from tvts.files import read_json, sha256_file, sha256_json
+from tvts.files import read_json, sha256_json
 from tvts.layout import Layout
 from tvts.train import checkpoint, distributed
 from tvts.train.data import Source
@@ -41,7 +41,8 @@ def pretrain(
     torch.set_num_threads(threads)
     process = distributed.start()
     with checkpoint.writer_lock(folder) if process.leads else contextlib.nullcontext():
-        trainer = Trainer(run, [source(path) for path in cards], folder, process, reader)
+        data_sha256 = sha256_json([[facts["inputs_sha256"], facts["settings"]] for facts in map(read_json, cards)])
+        trainer = Trainer(run, [source(path) for path in cards], folder, process, reader, data_sha256)
         metrics = trainer.train(minutes)
         if process.leads:
             trainer.export(
@@ -50,7 +51,7 @@ def pretrain(
                 {
                     "metrics": metrics,
                     "config_sha256": fingerprint(run),
-                    "data_sha256": sha256_json([sha256_file(path) for path in cards]),
+                    "data_sha256": data_sha256,
                     "code_sha256": code_hash(),
                     "git_commit": git_commit(),
                     "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
