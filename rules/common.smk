@@ -103,6 +103,13 @@ def scores(*runs, present=False):
     ]
 
 
+def clips():
+    """Tars that the target runs are trained from: part of the default target, so that a lost one is made again."""
+    used = {name for run in trained_runs() for name in EXPERIMENT.runs[run].data.datasets}
+    corpora = sorted({corpus_of(name) for name in used})
+    return [f"results/corpora/{corpus}/clips/{shard}.tar" for corpus in corpora for shard in shard_names(corpus)]
+
+
 def sorting_datasets():
     """Datasets with transcripts to sort among those the target runs train on."""
     return list(
