@@ -17,6 +17,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from tvts.config import Experiment, fingerprint
+from tvts.config.resolve import identity
+from tvts.corpus.dataset import data_hash
 from tvts.files import read_json, sha256_file
 from tvts.layout import Layout
 from tvts.train.metrics import read_metrics
@@ -120,7 +122,9 @@ def _import_training(experiment: Experiment, layout: Layout, store: Store, name:
         "tvts.code_sha256": card.get("code_sha256"),
         "mlflow.source.git.commit": card.get("git_commit"),
     }
-    run_id = store.run(f"run/{name}/{fingerprint(run)[:16]}", name, tags, parent)
+    cards = [layout.dataset_card(dataset) for dataset in run.data.datasets] if run.data else []
+    learnt_from = data_hash(cards) if all(card.exists() for card in cards) else ""
+    run_id = store.run(f"run/{name}/{fingerprint(run)[:16]}/{learnt_from[:16]}", name, tags, parent)
     records = read_metrics(layout.metrics(name)) if layout.metrics(name).exists() else []
     metrics = [
         Metric(_metric_name(key), float(value), int(1000 * record["time"]), record["step"])
@@ -131,7 +135,7 @@ def _import_training(experiment: Experiment, layout: Layout, store: Store, name:
     store.log(
         run_id,
         metrics,
-        dict(_flat(run.model_dump(exclude={"launch": True}))),
+        dict(_flat(identity(run))),
         finished=bool(card) or run.kind != "tvts",
     )
     return run_id

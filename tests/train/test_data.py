@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from tvts.config import Run, UserError
+from tvts.model import TVTSConfig
 from tvts.train.data import Clips, FixedWindows, GlobalBatches, Source, TrainingSet, read_split
 from tvts.train.stage import source as source_of
+
+TOY = TVTSConfig(vision_config={"image_size": 32, "patch_size": 16})
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def source(dataset_card: Path) -> Source:
 
 @pytest.fixture
 def training_set(source: Source, make_run: Callable[..., Run]) -> TrainingSet:
-    return TrainingSet(source, make_run(), image_size=32, patches=4, reader="pyav")
+    return TrainingSet(source, make_run(), TOY, reader="pyav")
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -33,8 +36,8 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def test_a_sample_is_a_function_of_seed_pass_and_clip(
     source: Source, training_set: TrainingSet, make_run: Callable[..., Run]
 ) -> None:
-    again = TrainingSet(source, make_run(), 32, 4, "pyav")
-    reseeded = TrainingSet(source, make_run().model_copy(update={"seed": 1}), 32, 4, "pyav")
+    again = TrainingSet(source, make_run(), TOY, "pyav")
+    reseeded = TrainingSet(source, make_run().model_copy(update={"seed": 1}), TOY, "pyav")
     for row in range(len(training_set)):
         assert same(training_set[3, row], again[3, row])
         assert not same(training_set[3, row], training_set[4, row])
@@ -45,8 +48,8 @@ def test_both_readers_and_the_cache_give_the_same_sample(
     source: Source, training_set: TrainingSet, make_run: Callable[..., Run]
 ) -> None:
     others = [
-        TrainingSet(source, make_run(), 32, 4, "decord"),
-        TrainingSet(source, make_run(data={"cache_gb": 0.1}), 32, 4, "pyav"),
+        TrainingSet(source, make_run(), TOY, "decord"),
+        TrainingSet(source, make_run(data={"cache_gb": 0.1}), TOY, "pyav"),
     ]
     assert all(same(training_set[0, row], other[0, row]) for other in others for row in range(len(training_set)))
 

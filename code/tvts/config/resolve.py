@@ -137,9 +137,14 @@ def frozen_run(experiment: Experiment, name: str) -> str:
     return json.dumps(experiment.runs[name].model_dump(), indent=2, sort_keys=True) + "\n"
 
 
+def identity(run: Run) -> dict[str, Any]:
+    """All settings that decide a run's result: everything but where it trains and how its CLIP is got."""
+    return run.model_dump(exclude={"launch": True, "model": {"obtain"}})
+
+
 def fingerprint(run: Run) -> str:
-    """Hash of all settings that decide a run's result (everything but `launch`)."""
-    return sha256_json(run.model_dump(exclude={"launch": True, "model": {"obtain"}}))
+    """Hash of a run's identity."""
+    return sha256_json(identity(run))
 
 
 def _check_name(section: str, name: str) -> None:

@@ -247,3 +247,9 @@ def _real_time_factors(transcripts: Sequence[Path]) -> dict[str, float]:
             spent[row["engine"]] += row["seconds_sum"]
             heard[row["engine"]] += row["duration_sum"]
     return {engine: round(spent[engine] / heard[engine], 4) for engine in spent if heard[engine]}
+
+
+def data_hash(cards: Sequence[Path]) -> str:
+    """Hash of what a training on the datasets of `cards` learns from: their inputs and settings, not the times in the cards."""
+    facts = [json.loads(path.read_text(encoding="utf-8")) for path in cards]
+    return sha256_json([[card["inputs_sha256"], card["settings"]] for card in facts])

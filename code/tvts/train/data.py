@@ -23,7 +23,7 @@ from tvts.corpus.media.read import Reader
 from tvts.corpus.shards import read_member
 from tvts.corpus.status import Failure
 from tvts.corpus.windows import digest, draw_window, segment_transcripts, window_seconds
-from tvts.model import TVTSProcessor
+from tvts.model import TVTSConfig, TVTSProcessor
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,14 @@ class TrainingSet(Dataset[dict[str, Any]]):
     `key`, and `replaced` (unreadable clips that it stands in for).
     """
 
-    def __init__(self, source: Source, run: Run, image_size: int, patches: int, reader: Reader) -> None:
-        self.source, self.run, self.image_size = source, run, image_size
+    def __init__(self, source: Source, run: Run, config: TVTSConfig, reader: Reader) -> None:
+        self.source, self.run, self.image_size = source, run, config.vision_config.image_size
         self.table = read_split(source, "train")
         assert run.data is not None
         self.data = run.data
         self.clips = Clips(source.clips, reader, run.data.cache_gb)
-        self.patches = patches
-        self.kept = int(patches * (1 - run.model.mask_ratio))
+        self.patches = config.num_patches
+        self.kept = config.kept_patches(run.model.mask_ratio)
 
     def __len__(self) -> int:
         return self.table.num_rows

@@ -18,6 +18,7 @@ from transformers import CLIPTokenizer
 
 from tvts.config import UserError
 from tvts.config.errors import for_people
+from tvts.config.resolve import identity
 from tvts.config.schema import Run
 from tvts.corpus.media.read import Reader
 from tvts.files import write_json
@@ -79,11 +80,11 @@ class Trainer:
     """Trains one run to its end, continuing from the newest checkpoint in `folder`."""
 
     def __init__(
-        self, run: Run, sources: list[Source], folder: Path, process: Process, reader: Reader, data_sha256: str
+        self, run: Run, sources: list[Source], data_sha256: str, folder: Path, process: Process, reader: Reader
     ) -> None:
         assert run.data is not None
         self.run, self.data, self.sources, self.folder, self.process = run, run.data, sources, folder, process
-        self.settings = run.model_dump(exclude={"launch": True, "model": {"obtain"}}) | {"data_sha256": data_sha256}
+        self.settings = identity(run) | {"data_sha256": data_sha256}
         _seed(run.seed)
         with for_people():
             self.model = from_clip(
@@ -114,8 +115,7 @@ class Trainer:
         if process.leads:
             for group, parameters, lr, decay in group_table(self.model, self.optimizer.param_groups):
                 show(f"{group:24} {parameters:>12,} parameters  lr {lr:g}  decay {decay:g}", last=True)
-        patches = self.model.config.num_patches
-        self.sets = [TrainingSet(source, run, self.image_size, patches, reader) for source in sources]
+        self.sets = [TrainingSet(source, run, self.model.config, reader) for source in sources]
         self.fixed = [
             FixedWindows(source, run.model.frames, self.image_size, reader)
             for source in sources
@@ -162,6 +162,8 @@ class Trainer:
                     metrics.append(self.step, epoch=self.step / self.plan.steps_per_epoch, **last)
             if any_process(self.stop or time.monotonic() > deadline, self.process) and not done:
                 self._save()
+                if self.process.world > 1:
+                    dist.barrier()  # the others must not leave, and so end the job, while the first still writes
                 reason = "asked to stop" if self.stop else "out of time"
                 raise Stopped(f"{reason}: saved step {self.step} of {self.plan.total}; the same command continues")
             if done or time.monotonic() - saved > 60 * self.run.train.checkpoint_minutes:
@@ -304,8 +306,6 @@ class Trainer:
                 "counts": self.meter.counts,
             }
             checkpoint.save(self.folder, self.step, state, {"settings": self.settings}, self.run.train.keep_checkpoints)
-        if self.process.world > 1:
-            dist.barrier()
 
     def _check(self, record: dict[str, float], batches: dict[int, dict[str, Any]]) -> None:
         if not math.isfinite(record["loss"]):

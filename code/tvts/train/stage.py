@@ -13,8 +13,9 @@ import transformers
 from tvts.config import UserError
 from tvts.config.resolve import fingerprint, read_run
 from tvts.config.schema import Dataset
+from tvts.corpus.dataset import data_hash
 from tvts.corpus.media.read import Reader
-from tvts.files import read_json, sha256_json
+from tvts.files import read_json
 from tvts.layout import Layout
 from tvts.train import checkpoint, distributed
 from tvts.train.data import Source
@@ -41,8 +42,8 @@ def pretrain(
     torch.set_num_threads(threads)
     process = distributed.start()
     with checkpoint.writer_lock(folder) if process.leads else contextlib.nullcontext():
-        data_sha256 = sha256_json([[facts["inputs_sha256"], facts["settings"]] for facts in map(read_json, cards)])
-        trainer = Trainer(run, [source(path) for path in cards], folder, process, reader, data_sha256)
+        sources, data_sha256 = [source(path) for path in cards], data_hash(cards)
+        trainer = Trainer(run, sources, data_sha256, folder, process, reader)
         metrics = trainer.train(minutes)
         if process.leads:
             trainer.export(
