@@ -4,6 +4,7 @@ import pytest
 from torch import nn
 
 from tvts.bench import model as bench
+from tvts.model.flops import peak_tflops, training_gflop
 
 SMALL = {
     "text_config": {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 64},
@@ -51,21 +52,23 @@ def test_flops_are_those_of_the_linear_layers_and_more() -> None:
     config = bench.TVTSConfig(num_frames=12, **SMALL)
     tokens = 1 + 12 * 8
     video = 3 * 2 * 2 * 16 * 48**2 * tokens
-    gflop = bench._gflop_per_clip(config)
+    gflop = training_gflop(config, bench.frozen_blocks(config))
     assert video < gflop * 1e9 < 3 * video
 
 
 @pytest.mark.parametrize(("size", "forward"), [("b32", 138), ("b16", 274), ("h14", 1550)])
 def test_flops_agree_with_the_papers_sizes(size: str, forward: int) -> None:
     """GFLOP of the video tower's forward pass, computed by hand for 12 frames; backward doubles it, text and sorter add."""
-    assert 1.0 < bench._gflop_per_clip(bench.TVTSConfig(**bench.SIZES[size])) / (3 * forward) < 1.25
+    config = bench.TVTSConfig(**bench.SIZES[size])
+    assert 1.0 < training_gflop(config, bench.frozen_blocks(config)) / (3 * forward) < 1.25
 
 
 def test_mfu_uses_the_dense_peak_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100 80GB HBM3")
-    assert bench._peak_tflops("bf16") == 989.4
+    assert peak_tflops("bf16") == 989.4
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Some other card")
-    assert bench._peak_tflops("bf16") is None
+    assert peak_tflops("bf16") is None
 
 
 def test_sizes_are_the_papers() -> None:

@@ -1,5 +1,6 @@
 """What TVTSv2 learns from: video-text contrast and transcript sorting (paper section 3, official `trainer.py`)."""
 
+import math
 from typing import Any, NamedTuple, TypedDict
 
 import torch
@@ -63,6 +64,11 @@ def sorting_accuracy(order_logits: Tensor, positions: Tensor) -> SortingAccuracy
     """Accuracy of logits [B, K, K] against positions [B, K]; chance is 1/K and, for independent choices, K^-K."""
     right = order_logits.argmax(-1) == positions
     return SortingAccuracy(right.float().mean(), right.all(-1).float().mean())
+
+
+def chance_loss(clips: int, transcripts: int, contrastive_weight: float, sorting_weight: float) -> float:
+    """The loss of a model that knows nothing, for `clips` compared with each other and `transcripts` (K) to sort."""
+    return contrastive_weight * 2 * math.log(clips) + sorting_weight * math.log(transcripts)
 
 
 class Losses(TypedDict):

@@ -1,5 +1,6 @@
 """A small data set on disk in the project's own format, and a run that trains on it in seconds."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file
 from tests.conftest import write_video
 
-from tvts.config import Run, validate
+from tvts.config import Run
+from tvts.config import validate as check
 from tvts.config.schema import Dataset
 from tvts.corpus.shards import TarWriter
-from tvts.files import write_json
+from tvts.files import read_json, write_json
+from tvts.model import TVTSModel, TVTSProcessor
+from tvts.train.data import Collate, FixedWindows
+from tvts.train.distributed import Process
+from tvts.train.inputs import ToDevice
+from tvts.train.metrics import read_metrics
+from tvts.train.stage import pretrain, source
+from tvts.train.validation import validate
 
 FPS, SECONDS, CLIPS = 8, 8, 12
 SETTINGS = {
@@ -99,8 +110,47 @@ def make_run(clip_folder: Path) -> Callable[..., Run]:
                 "validate_every": 6,
             },
         }
-        return validate(
-            Run, {key: settings.get(key, {}) | overrides.get(key, {}) for key in settings | overrides}, "run"
-        )
+        return check(Run, {key: settings.get(key, {}) | overrides.get(key, {}) for key in settings | overrides}, "run")
 
     return make
+
+
+def write_config(folder: Path, run: Run) -> Path:
+    """The frozen config of a run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.json"
+    path.write_text(run.model_dump_json(), encoding="utf-8")
+    return path
+
+
+def train(folder: Path, run: Run, card: Path, minutes: float | None = None) -> dict[str, torch.Tensor]:
+    """Train in this process; the model's weights."""
+    paths = write_config(folder, run), [card], folder / "training", folder / "model", folder / "card.json"
+    pretrain(*paths, "pyav", 1, minutes)
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """The same tensors, bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """What a training measured, without its times."""
+    timing = ("time", "clips_per_second", "data_wait")
+    found = read_metrics(folder / "training/metrics.jsonl")
+    return [{key: value for key, value in record.items() if key not in timing} for record in found]
+
+
+def saved_settings(folder: Path) -> dict[str, Any]:
+    """The settings that the newest checkpoint was made with."""
+    return read_json(max((folder / "training").glob("step-*.json")))["settings"]
+
+
+def validated(model: TVTSModel, run: Run, card: Path) -> dict[str, float]:
+    """Metrics of a model on the held-out windows."""
+    assert run.data is not None
+    alone = Process(0, 1, 0, torch.device("cpu"))
+    fixed = FixedWindows(source(card), run.model.frames, model.config.vision_config.image_size, "pyav")
+    collate = Collate(TVTSProcessor.from_pretrained(model.name_or_path))
+    return validate(model, fixed, collate, ToDevice(alone.device, run.data.pixels), alone, contextlib.nullcontext)

@@ -1,61 +1,28 @@
-"""Training learns, freezes what it should, and continues after a stop or a kill exactly as if nothing had happened."""
+"""Training learns, freezes what it should, keeps its best model, and ends with the reason when it cannot go on."""
 
 import json
-import os
+import math
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.train.conftest import equal, records, saved_settings, train, validated
+from torch import nn
 
 from tvts.config import Run, UserError
-from tvts.files import read_json, write_json
-from tvts.train.checkpoint import load_latest, save, writer_lock
+from tvts.files import read_json
+from tvts.model import TVTSConfig, TVTSModel
+from tvts.train import loop
+from tvts.train.checkpoint import find_latest, read_state
+from tvts.train.data import GlobalBatches, TrainingSet
 from tvts.train.metrics import Metrics, read_metrics
 from tvts.train.optim import rate
-from tvts.train.stage import pretrain
-
-
-def write_config(folder: Path, run: Run) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "config.json"
-    path.write_text(run.model_dump_json(), encoding="utf-8")
-    return path
-
-
-def train(folder: Path, run: Run, card: Path, minutes: float | None = None) -> dict[str, torch.Tensor]:
-    pretrain(
-        write_config(folder, run),
-        [card],
-        folder / "training",
-        folder / "model",
-        folder / "card.json",
-        "pyav",
-        1,
-        minutes,
-    )
-    return load_file(folder / "model" / "model.safetensors")
-
-
-def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
-
-
-@pytest.fixture(scope="module")
-def steps_without_time() -> Callable[[Path], list[dict[str, Any]]]:
-    timing = ("time", "clips_per_second", "data_wait")
-    return lambda path: [
-        {key: value for key, value in record.items() if key not in timing} for record in read_metrics(path)
-    ]
+from tvts.train.stage import source as source_of
 
 
 def test_a_run_leaves_model_card_and_metrics(tmp_path: Path, make_run: Callable[..., Run], dataset_card: Path) -> None:
@@ -97,10 +64,7 @@ def test_frozen_text_blocks_stay_bit_identical(
 
 
 def test_stopping_and_continuing_changes_nothing(
-    tmp_path: Path,
-    make_run: Callable[..., Run],
-    dataset_card: Path,
-    steps_without_time: Callable[[Path], list[dict[str, Any]]],
+    tmp_path: Path, make_run: Callable[..., Run], dataset_card: Path
 ) -> None:
     run = make_run()
     straight = train(tmp_path / "straight", run, dataset_card)
@@ -111,78 +75,81 @@ def test_stopping_and_continuing_changes_nothing(
         except UserError as stopped:
             assert "the same command continues" in str(stopped)
     assert equal(straight, continued)
-    assert steps_without_time(tmp_path / "stopped/training/metrics.jsonl") == steps_without_time(
-        tmp_path / "straight/training/metrics.jsonl"
-    )
+    assert records(tmp_path / "stopped") == records(tmp_path / "straight")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_trainer_ends_in_the_same_weights(
-    tmp_path: Path, make_run: Callable[..., Run], dataset_card: Path, how: signal.Signals
+def test_the_best_model_is_kept_beside_the_last(
+    tmp_path: Path, make_run: Callable[..., Run], dataset_card: Path
 ) -> None:
-    run = make_run(train={"epochs": 10, "checkpoint_minutes": 1e-6})
-    straight = train(tmp_path / "straight", run, dataset_card)
-    folder = tmp_path / "killed"
-    command = [
-        sys.executable, "-m", "tvts", "pretrain", str(write_config(folder, run)), "--dataset", str(dataset_card),
-        "--folder", str(folder / "training"), "--model", str(folder / "model"), "--card", str(folder / "card.json"),
-    ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while len(list((folder / "training").glob("step-*.json"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, how)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == (75 if how == signal.SIGTERM else -9), errors
-    assert not (folder / "model").exists()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    assert equal(straight, load_file(folder / "model" / "model.safetensors"))
+    run = make_run(train={"epochs": 4, "validate_every": 2}, optim={"lr_new": 1e-2, "lr_clip": 1e-3})
+    train(tmp_path / "run", run, dataset_card)
+    measured = [(r["val_sorting"], r["step"]) for r in records(tmp_path / "run") if "val_sorting" in r]
+    value, step = max(measured, key=lambda pair: (pair[0], -pair[1]))
+    best = read_json(tmp_path / "run/card.json")["best"]
+    assert (best["step"], best["metric"], best["value"]) == (step, "val_sorting", value)
+    assert [path.name for path in (tmp_path / "run/training").glob("best-*")] == [f"best-{step:08d}"]
+    model = TVTSModel.from_pretrained(best["folder"])
+    shown = validated(model, run, dataset_card)
+    assert shown["sorting"] == value
 
 
-def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
-    said: list[str] = []
-    for step in (1, 2):
-        save(tmp_path, step, {"weight": torch.full((3,), float(step))}, {"settings": {"lr": 1}}, keep=2)
-    content = bytearray((tmp_path / "step-00000002.pt").read_bytes())
-    content[len(content) // 2] ^= 1
-    (tmp_path / "step-00000002.pt").write_bytes(content)
-    found = load_latest(tmp_path, {"lr": 1}, said.append)
-    assert found is not None
-    assert found[1]["step"] == 1
-    assert "step-00000002.pt is damaged" in said[0]
+def test_divergence_ends_training_and_names_the_step_and_its_clips(
+    tmp_path: Path, make_run: Callable[..., Run], dataset_card: Path
+) -> None:
+    run = make_run(optim={"lr_new": 1.0, "lr_clip": 1.0}, train={"epochs": 20, "checkpoint_minutes": 1e-6})
+    with pytest.raises(UserError, match=r"step \d+: the loss .*diverged.json; lower optim.lr_new"):
+        train(tmp_path / "run", run, dataset_card)
+    found = read_json(tmp_path / "run/training/diverged.json")
+    source = source_of(dataset_card)
+    rows = TrainingSet(source, run, TVTSConfig(vision_config={"image_size": 32, "patch_size": 16}), "pyav")
+    batch = next(iter(GlobalBatches(len(rows), 4, range(found["step"] - 1, found["step"]), run.seed, 0, 1)))
+    assert found["processes"][0]["clips"] == [rows.table["key"][row].as_py() for _, row in batch]
+    last = find_latest(tmp_path / "run/training", saved_settings(tmp_path / "run"), print)
+    assert last is None or all(torch.isfinite(weight).all() for weight in read_state(last[0])["model"].values())
 
 
-def test_old_checkpoints_go_and_those_of_other_settings_are_set_aside(tmp_path: Path) -> None:
-    said: list[str] = []
-    for step in range(5):
-        save(tmp_path, step, {}, {"settings": {"optim": {"lr": 1}, "seed": 0}}, keep=2)
-    assert sorted(path.name for path in tmp_path.glob("*.json")) == ["step-00000003.json", "step-00000004.json"]
-    assert load_latest(tmp_path, {"optim": {"lr": 2}, "seed": 0}, said.append) is None
-    assert "optim.lr: 1 then, 2 now" in said[0]
-    assert not list(tmp_path.glob("step-*"))
-    assert len(list(tmp_path.glob("before-*/step-*.pt"))) == 2
+def test_a_gradient_that_is_no_number_never_reaches_a_checkpoint(
+    tmp_path: Path, make_run: Callable[..., Run], dataset_card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = loop.backward, []
+
+    def broken(model: nn.Module, *arguments: Any) -> Any:
+        losses = real(model, *arguments)
+        calls.append(1)
+        if len(calls) == 5:
+            next(p for p in model.parameters() if p.grad is not None).grad.view(-1)[0] = math.nan
+        return losses
+
+    monkeypatch.setattr(loop, "backward", broken)
+    with pytest.raises(UserError, match="step 5: the loss or its gradient is no longer a number"):
+        train(tmp_path / "run", make_run(train={"checkpoint_minutes": 1e-6}), dataset_card)
+    steps = sorted(int(path.stem[5:]) for path in (tmp_path / "run/training").glob("step-*.json"))
+    assert steps[-1] == 4
 
 
-def test_other_data_means_training_anew(tmp_path: Path, make_run: Callable[..., Run], dataset_card: Path) -> None:
-    first = train(tmp_path / "run", make_run(), dataset_card)
+def test_too_many_unreadable_clips_end_training(
+    tmp_path: Path, make_run: Callable[..., Run], dataset_card: Path
+) -> None:
     copy = tmp_path / "results"
     shutil.copytree(dataset_card.parents[2], copy)
+    tar = copy / "corpora/toy/clips/00000.tar"
+    for row in pq.read_table(copy / "datasets/toy/00000.parquet").to_pylist():
+        with open(tar, "r+b") as file:
+            file.seek(row["offset"])
+            file.write(b"x" * row["size"])
     card = copy / "datasets/toy/card.json"
-    write_json(card, read_json(card) | {"inputs_sha256": "others"})
-    shard = card.parent / "00000.parquet"
-    rows = pq.read_table(shard).to_pylist()
-    pq.write_table(pa.Table.from_pylist(rows[2:]), shard)
-    assert not equal(first, train(tmp_path / "run", make_run(), card))
+    with pytest.raises(UserError, match=r"clips could not be read, more than data.max_corrupt_share = 0.01"):
+        train(tmp_path / "run", make_run(), card)
+    train(tmp_path / "lenient", make_run(data={"max_corrupt_share": 1.0}), card)
+    shares = [record["replaced"] for record in records(tmp_path / "lenient") if "replaced" in record]
+    assert 0 < sum(shares) / len(shares) < 1
 
 
-def test_two_trainers_cannot_share_a_folder(tmp_path: Path) -> None:
-    with (
-        writer_lock(tmp_path),
-        pytest.raises(UserError, match="another trainer is writing here"),
-        writer_lock(tmp_path),
-    ):
-        pass
+def test_a_batch_that_cannot_be_split_is_refused(
+    tmp_path: Path, make_run: Callable[..., Run], dataset_card: Path
+) -> None:
+    with pytest.raises(UserError, match=r"launch\.accumulate = 3; take a multiple of 3"):
+        train(tmp_path / "run", make_run(launch={"accumulate": 3}), dataset_card)
 
 
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:

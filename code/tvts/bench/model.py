@@ -9,14 +9,10 @@ import torch
 import transformers
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from tvts.model import TVTSConfig, TVTSModel, set_trainable
+from tvts.model.flops import Clips, peak_tflops, random_clips, training_gflop
 from tvts.objectives import tvts_loss
-
-TEXT_TOKENS = 40
-"""Tokens of the longest transcript in a batch: about 10 seconds of speech."""
 
 B_TEXT = {"hidden_size": 512, "num_hidden_layers": 12, "num_attention_heads": 8, "intermediate_size": 2048}
 B_VISION = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
@@ -36,14 +32,6 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }
 """The paper's models and mask ratios."""
-
-PEAK_TFLOPS = {
-    "H100": {"bf16": 989.4, "fp32": 66.9},
-    "H200": {"bf16": 989.4, "fp32": 66.9},
-    "A100": {"bf16": 312.0, "fp32": 19.5},
-    "L40S": {"bf16": 362.0, "fp32": 91.6},
-}
-"""Dense peaks from the vendor's data sheets (SXM; fp32 without TF32)."""
 
 
 class ModelBench(TypedDict):
@@ -94,7 +82,7 @@ def bench_model(
     torch.manual_seed(0)
     with torch.device(device):
         model = _trainable(config)
-        clips = _random_clips(config, batch)
+        clips = random_clips(config, batch)
 
     def ours() -> None:
         model.set_attn_implementation("sdpa")
@@ -110,8 +98,8 @@ def bench_model(
         for block in model.blocks():
             block.compile()
     ours_seconds, explicit_seconds = _alternate(ours, explicit, seconds)
-    rate, gflop = batch / ours_seconds, _gflop_per_clip(config)
-    peak = _peak_tflops(precision) if device == "cuda" else None
+    rate, gflop = batch / ours_seconds, training_gflop(config, frozen_blocks(config))
+    peak = peak_tflops(precision) if device == "cuda" else None
     return {
         "size": size,
         "batch": batch,
@@ -152,32 +140,15 @@ def print_bench(result: ModelBench) -> None:
     Console().print(table)
 
 
-class Clips(TypedDict):
-    """A batch as the model takes it."""
-
-    video: Tensor
-    keep_indices: Tensor | None
-    input_ids: Tensor
-
-
 def _trainable(config: TVTSConfig) -> TVTSModel:
     model = TVTSModel(config).train()
-    set_trainable(model, config.text_config.num_hidden_layers * 3 // 4)
+    set_trainable(model, frozen_blocks(config))
     return model
 
 
-def _random_clips(config: TVTSConfig, batch: int) -> Clips:
-    """On the default device; every transcript is as long as the longest, so nothing is trimmed."""
-    side, text = config.vision_config.image_size, config.text_config
-    tokens = min(TEXT_TOKENS, text.max_position_embeddings)
-    input_ids = torch.randint(text.vocab_size - 2, (batch, config.num_transcripts, tokens))
-    input_ids[..., -1] = text.eos_token_id
-    kept = config.kept_patches(config.mask_ratio)
-    return {
-        "video": torch.randn(batch, config.num_frames, 3, side, side),
-        "keep_indices": torch.rand(batch, config.num_patches).argsort(1)[:, :kept] if config.mask_ratio else None,
-        "input_ids": input_ids,
-    }
+def frozen_blocks(config: TVTSConfig) -> int:
+    """The paper's choice: three quarters of the text tower."""
+    return config.text_config.num_hidden_layers * 3 // 4
 
 
 def _step(model: TVTSModel, clips: Clips) -> None:
@@ -213,20 +184,3 @@ def _peak_memory_gib(run: Callable[[], None]) -> float:
     torch.cuda.reset_peak_memory_stats()
     run()
     return torch.cuda.max_memory_allocated() / 2**30
-
-
-def _peak_tflops(precision: str) -> float | None:
-    name = torch.cuda.get_device_name()
-    return next((peaks[precision] for card, peaks in PEAK_TFLOPS.items() if card in name), None)
-
-
-def _gflop_per_clip(config: TVTSConfig) -> float:
-    """Counted on the meta device, where nothing is computed; explicit attention, so that every product is seen."""
-    with torch.device("meta"):
-        model = _trainable(config)
-        model.set_attn_implementation("eager")
-        clips = _random_clips(config, 1)
-        with FlopCounterMode(display=False) as counter:
-            output = model(**clips)
-            (output.video_embeds.sum() + output.text_embeds.sum() + output.order_logits.sum()).backward()
-    return counter.get_total_flops() / 1e9

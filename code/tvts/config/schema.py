@@ -280,6 +280,10 @@ class Launch(Section):
     """GPUs, and so processes, per node; 0 = one CPU process."""
     threads: Count = 1
     """CPU cores per process."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Over several processes: `ddp` = each holds the whole model, `fsdp` = each holds a shard of weights, gradients and moments."""
+    accumulate: Count = 1
+    """Parts in which a process computes its batch, one after another, when memory is short. Gradients are those of the whole batch."""
     mem_mb: Count = 4000
     minutes: Count = 60
 

@@ -1,19 +1,19 @@
 """Checkpoints of a run: atomic, verified on load, the last few kept, written by one trainer at a time."""
 
+import collections
 import contextlib
 import fcntl
-import hashlib
-import io
 import os
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tvts.config import UserError
-from tvts.files import atomic, read_json, write_json
+from tvts.files import atomic, read_json, sha256_file, write_json
 
 Log = Callable[[str], None]
 
@@ -36,48 +36,70 @@ def writer_lock(folder: Path) -> Iterator[None]:
         yield
 
 
+class Writer:
+    """Writes files in the background, one after another. Training waits only when two jobs are still to be done."""
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1, "checkpoint")
+        self.jobs: collections.deque[Future[None]] = collections.deque()
+
+    def write(self, job: Callable[[], None]) -> None:
+        """Do `job` when those before it are done. Raises what an earlier one raised."""
+        self.finish(leaving=1)
+        self.jobs.append(self.thread.submit(job))
+
+    def finish(self, leaving: int = 0) -> None:
+        """Wait until at most `leaving` jobs are left. Raises what one raised."""
+        while len(self.jobs) > leaving:
+            self.jobs.popleft().result()
+
+
 def save(folder: Path, step: int, state: dict[str, Any], facts: dict[str, Any], keep: int) -> None:
     """Write the checkpoint of `step`: the weights first, then the small JSON with their hash that makes them count."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    content = buffer.getbuffer()
-    with atomic(folder / f"step-{step:08d}.pt") as temporary:
-        temporary.write_bytes(content)
-    write_json(
-        folder / f"step-{step:08d}.json",
-        facts | {"step": step, "sha256": hashlib.sha256(content).hexdigest()},
-    )
+    weights = folder / f"step-{step:08d}.pt"
+    with atomic(weights) as temporary:
+        torch.save(state, temporary)
+        digest = sha256_file(temporary)
+    write_json(weights.with_suffix(".json"), facts | {"step": step, "sha256": digest})
     for path in sorted(folder.glob("step-*.json"))[:-keep]:
         path.unlink()
         path.with_suffix(".pt").unlink(missing_ok=True)
 
 
-def load_latest(folder: Path, settings: dict[str, Any], log: Log) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The newest undamaged checkpoint as (state, facts), or None. A damaged one is named and passed over.
+def find_latest(folder: Path, settings: dict[str, Any], log: Log) -> tuple[Path, dict[str, Any]] | None:
+    """The newest undamaged checkpoint as (file for `read_state`, facts), or None. A damaged one is named and passed over.
 
-    When it was made with other `settings`, the differing keys are told and all that lies there is set aside.
+    A finished training of other `settings` is set aside. Raises UserError with the differing keys when an unfinished one
+    is there: it is never continued with other settings, and hours of work are not put away unasked.
     """
     for path in sorted(folder.glob("step-*.json"), reverse=True):
         facts = read_json(path)
         weights = path.with_suffix(".pt")
-        content = weights.read_bytes() if weights.exists() else b""
-        if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+        if not weights.exists() or sha256_file(weights) != facts["sha256"]:
             log(f"checkpoint {weights} is damaged (its hash differs); using the one before")
             continue
-        if differing := list(_differing(facts["settings"], settings)):
+        if differing := "; ".join(_differing(facts["settings"], settings)):
+            if not facts["finished"]:
+                raise UserError(
+                    f"{folder}: holds step {facts['step']} of an unfinished training with other settings ({differing}); "
+                    f"put them back to continue it, or move that folder away to train anew"
+                )
             aside = folder / f"before-{facts['sha256'][:12]}"
-            log(
-                f"{folder}: made with other settings ({'; '.join(differing)}); set aside in {aside.name}, training anew"
-            )
+            log(f"{folder}: finished with other settings ({differing}); set aside in {aside.name}, training anew")
             _set_aside(folder, aside)
             return None
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), facts
+        return weights, facts
     return None
+
+
+def read_state(weights: Path) -> dict[str, Any]:
+    """The state in a checkpoint, mapped: processes of one machine share its memory."""
+    return torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
 
 
 def _set_aside(folder: Path, aside: Path) -> None:
     aside.mkdir(exist_ok=True)
-    for path in [*folder.glob("step-*"), *folder.glob("metrics.jsonl")]:
+    for path in [*folder.glob("step-*"), *folder.glob("best-*"), *folder.glob("metrics.jsonl")]:
         path.rename(aside / path.name)
 
 

@@ -3,7 +3,7 @@ batch n depends neither on loader workers, nor on restarts, nor (for one global 
 
 import collections
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,13 @@ class Clips:
         self.cache: collections.OrderedDict[str, np.ndarray] = collections.OrderedDict()
 
     def frames(self, row: dict[str, Any], indices: Sequence[int]) -> np.ndarray:
-        """Frames `indices` of the clip in `row`: uint8 [T, H, W, 3]."""
+        """Frames `indices` of the clip in `row`: uint8 [T, H, W, 3]. Raises Failure naming the clip."""
+        try:
+            return self._frames(row, indices)
+        except Failure as failure:
+            raise Failure(failure.status, f"clip {row['key']}: {failure.message}") from failure
+
+    def _frames(self, row: dict[str, Any], indices: Sequence[int]) -> np.ndarray:
         if not self.room:
             return read_frames(self._member(row), indices, self.reader, row["keyframes"])
         if row["key"] not in self.cache:
@@ -76,6 +82,19 @@ def read_split(source: Source, split: str) -> pa.Table:
     return table
 
 
+def first_readable(source: Source, count: int, index: int, read: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+    """What `read` gives for `index`, else for the next of `count` samples whose clip can be read; `replaced` = how many cannot.
+
+    Raises UserError when none can.
+    """
+    for replaced in range(count):
+        try:
+            return read((index + replaced) % count) | {"replaced": replaced}
+        except Failure as failure:
+            print(f"dataset {source.name}: {failure}; the next one stands in")
+    raise UserError(f"dataset {source.name}: none of its {count} clips can be read from {source.clips}")
+
+
 class TrainingSet(Dataset[dict[str, Any]]):
     """Samples of one source.
 
@@ -98,19 +117,10 @@ class TrainingSet(Dataset[dict[str, Any]]):
 
     def __getitem__(self, address: tuple[int, int]) -> dict[str, Any]:
         turn, index = address
-        for replaced in range(len(self)):
-            row = self.table.slice((index + replaced) % len(self), 1).to_pylist()[0]
-            try:
-                return self._sample(row, turn) | {"replaced": replaced}
-            except Failure as failure:
-                print(
-                    f"clip {row['key']} of dataset {self.source.name} cannot be read ({failure}); the next one stands in"
-                )
-        raise UserError(
-            f"dataset {self.source.name}: none of its {len(self)} training clips can be read from {self.source.clips}"
-        )
+        return first_readable(self.source, len(self), index, lambda number: self._sample(number, turn))
 
-    def _sample(self, row: dict[str, Any], turn: int) -> dict[str, Any]:
+    def _sample(self, number: int, turn: int) -> dict[str, Any]:
+        row = self.table.slice(number, 1).to_pylist()[0]
         random = generator(self.run.seed, turn, row["key"])
         start, seconds, transcripts = self._text(row, turn)
         order = random.permutation(len(transcripts))
@@ -165,7 +175,10 @@ class FixedWindows(Dataset[dict[str, Any]]):
         return len(self.items)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row, window = self.items[index]
+        return first_readable(self.source, len(self), index, self._sample)
+
+    def _sample(self, number: int) -> dict[str, Any]:
+        row, window = self.items[number]
         settings = self.source.settings
         seconds = window_seconds(window["length"], settings)
         times = window["start"] + (np.arange(self.frames) + 0.5) * (seconds / self.frames)
@@ -217,7 +230,7 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
 
 class Collate:
     """Samples -> batch: `frames` uint8 [B, T, 3, S, S], `input_ids` [B, K, L], `positions` [B, K], `keep` [B, n] or None,
-    `keys`, and `replaced`, the number of unreadable clips others stand in for."""
+    `keys`, and `replaced`, the number of samples in which another clip stands in for an unreadable one."""
 
     def __init__(self, processor: TVTSProcessor) -> None:
         self.processor = processor
@@ -227,7 +240,7 @@ class Collate:
         keep = [sample["keep"] for sample in samples]
         return {
             "keys": [sample["key"] for sample in samples],
-            "replaced": sum(sample.get("replaced", 0) for sample in samples),
+            "replaced": sum(sample["replaced"] > 0 for sample in samples),
             "frames": torch.stack([sample["frames"] for sample in samples]),
             "input_ids": self.processor(text=texts)["input_ids"],
             "positions": torch.stack([sample["positions"] for sample in samples]),

@@ -2,9 +2,11 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def start() -> Process:
     if world > 1:
         os.environ.setdefault("MASTER_ADDR", os.environ.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1"))
         os.environ.setdefault("MASTER_PORT", str(20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20000))
-        dist.init_process_group("nccl" if cuda else "gloo", rank=rank, world_size=world)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", rank=rank, world_size=world)
     return Process(rank, world, local_rank, device)
 
 
@@ -46,10 +48,38 @@ def _place() -> tuple[int, int, int]:
     return 0, 1, 0
 
 
-def any_process(flag: bool, process: Process) -> bool:
-    """Whether `flag` is set in any process: all of them get the same answer."""
+def agree(process: Process, *flags: bool) -> tuple[bool, ...]:
+    """For each flag whether it is set in any process: all of them get the same answer.
+
+    Travels between hosts' memories, so it never waits for the accelerator's queue.
+    """
     if process.world == 1:
-        return flag
-    shared = torch.tensor(float(flag), device=process.device)
+        return flags
+    shared = torch.tensor(flags, dtype=torch.uint8)
     dist.all_reduce(shared, dist.ReduceOp.MAX)
-    return bool(shared.item())
+    return tuple(bool(flag) for flag in shared)
+
+
+def lead_tells(process: Process, value: Any) -> Any:
+    """The first process's `value`, in every process. Picklable."""
+    box = [value]
+    if process.world > 1:
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    return box[0]
+
+
+def gather(process: Process, value: Any) -> list[Any]:
+    """Every process's `value`, in every process. Picklable."""
+    values = [value] * process.world
+    if process.world > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
+def everyone(process: Process, local: Tensor) -> Tensor:
+    """Every process's tensor, stacked: [...] -> [processes, ...]."""
+    if process.world == 1:
+        return local[None]
+    gathered = local.new_empty(process.world, *local.shape)
+    dist.all_gather(list(gathered.unbind()), local.contiguous())
+    return gathered

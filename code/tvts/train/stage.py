@@ -19,7 +19,9 @@ from tvts.files import read_json
 from tvts.layout import Layout
 from tvts.train import checkpoint, distributed
 from tvts.train.data import Source
-from tvts.train.loop import Trainer
+from tvts.train.distributed import agree
+from tvts.train.loop import Stopped, Trainer
+from tvts.train.requeue import requeue, wait_for_the_end
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -44,23 +46,24 @@ def pretrain(
     with checkpoint.writer_lock(folder) if process.leads else contextlib.nullcontext():
         sources, data_sha256 = [source(path) for path in cards], data_hash(cards)
         trainer = Trainer(run, sources, data_sha256, folder, process, reader)
-        metrics = trainer.train(minutes)
-        if process.leads:
-            trainer.export(
-                model,
-                card,
-                {
-                    "metrics": metrics,
-                    "config_sha256": fingerprint(run),
-                    "data_sha256": data_sha256,
-                    "code_sha256": code_hash(),
-                    "git_commit": git_commit(),
-                    "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-                    "device": torch.cuda.get_device_name() if process.device.type == "cuda" else "cpu",
-                    "processes": process.world,
-                    "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                },
-            )
+        try:
+            metrics = trainer.train(minutes)
+        except Stopped as stopped:
+            if stopped.progressed and agree(process, process.leads and requeue())[0]:
+                wait_for_the_end()
+            raise
+        facts = {
+            "metrics": metrics,
+            "config_sha256": fingerprint(run),
+            "data_sha256": data_sha256,
+            "code_sha256": code_hash(),
+            "git_commit": git_commit(),
+            "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+            "device": torch.cuda.get_device_name() if process.device.type == "cuda" else "cpu",
+            "processes": process.world,
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        trainer.export(model, card, facts)
     if process.world > 1:
         dist.destroy_process_group()
 

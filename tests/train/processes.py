@@ -1,0 +1,51 @@
+"""Starts real trainers: one process, or several that find each other as torchrun's would."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.train.conftest import write_config
+
+from tvts.config import Run
+
+
+def start(
+    folder: Path, run: Run, card: Path, world: int = 1, minutes: float = 60, cards: int = 1
+) -> list[subprocess.Popen[str]]:
+    """`tvts pretrain` in `world` processes, which write to `folder`; the data set of `card` is given `cards` times."""
+    command = [
+        sys.executable, "-m", "tvts", "pretrain", str(write_config(folder, run)),
+        *["--dataset", str(card)] * cards, "--minutes", str(minutes),
+        "--folder", str(folder / "training"), "--model", str(folder / "model"), "--card", str(folder / "card.json"),
+    ]  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} if world > 1 else {}
+    return [
+        subprocess.Popen(
+            command,
+            env=os.environ | place | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if world > 1 else {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+
+
+def finish(processes: list[subprocess.Popen[str]], status: int = 0) -> list[str]:
+    """Wait for the trainers; what each one printed."""
+    printed = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [status] * len(processes), printed[0][-2000:]
+    return printed
+
+
+def kill(processes: list[subprocess.Popen[str]]) -> None:
+    """As a lost node does."""
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.communicate(timeout=60)
