@@ -4,6 +4,7 @@ import collections
 import contextlib
 import fcntl
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,10 @@ Log = Callable[[str], None]
 
 @contextlib.contextmanager
 def writer_lock(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this trainer. Raises UserError when another one has it: two trainers would ruin each other's run."""
+    """Hold `folder` for this trainer, rid of what a killed one left half-written.
+
+    Raises UserError when another one has it: two trainers would ruin each other's run.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "a+", encoding="utf-8") as file:
         try:
@@ -33,6 +37,8 @@ def writer_lock(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
+        for half_written in [*folder.glob(".step-*"), *folder.glob(".best-*")]:
+            shutil.rmtree(half_written) if half_written.is_dir() else half_written.unlink()
         yield
 
 

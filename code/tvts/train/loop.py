@@ -297,7 +297,6 @@ class Trainer:
     def _write_best(self, folder: Path, weights: dict[str, Tensor]) -> None:
         """The folder appears whole; the one it betters goes."""
         temporary = self.folder / f".{folder.name}"
-        shutil.rmtree(temporary, ignore_errors=True)
         self._write_model(temporary, weights)
         for older in self.folder.glob("best-*"):
             shutil.rmtree(older)
