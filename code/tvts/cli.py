@@ -158,6 +158,42 @@ def bench_model(
         print_bench(measure(size, batch, frames, mask_ratio, device, precision, compile_blocks, seconds))
 
 
+@bench.command("train")
+def bench_train(
+    config: Annotated[Path | None, typer.Argument(help="A frozen run; without one, made batches of --size.")] = None,
+    dataset: Annotated[list[Path], typer.Option(help="Card of each dataset of the run.")] = [],  # noqa: B006
+    size: Annotated[Literal["b32", "b16", "h14"], typer.Option(help="Model size, for made batches.")] = "b32",
+    batch: Annotated[int, typer.Option(min=1, help="Clips per step, for made batches.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Steps to measure, after three that do not count.")] = 20,
+    precision: Annotated[Literal["bf16", "fp32"], typer.Option(help="Arithmetic, for made batches.")] = "bf16",
+    compile_blocks: Annotated[bool, typer.Option("--compile", help="Compile each block, for made batches.")] = False,
+    reader: Reader = "pyav",
+) -> None:
+    """Training steps: clips/s, share of data, forward, backward and optimiser, MFU, memory."""
+    from tvts.bench import train
+    from tvts.config.errors import for_people
+    from tvts.evaluate.device import pick_device
+
+    device = pick_device("auto")
+    with for_people():
+        if config:
+            result = train.bench_run(config, dataset, reader, steps, device)
+        else:
+            result = train.bench_synthetic(size, batch, steps, precision, compile_blocks, device)
+    train.print_bench(result)
+
+
+@bench.command("loader")
+def bench_loader(
+    video: Annotated[Path | None, typer.Argument(help="An original file of at least 30 s; none = one is made.")] = None,
+    windows: Annotated[int, typer.Option(min=2, help="Windows to read in each way.")] = 50,
+) -> None:
+    """Frames of a training window: our shards with both readers beside decord on the original file."""
+    from tvts.bench import loader
+
+    loader.print_bench(loader.bench_loader(video, windows))
+
+
 @app.command()
 def embed_benchmark(
     config: RunConfig,

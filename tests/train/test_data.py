@@ -10,7 +10,7 @@ import torch
 
 from tvts.config import Run, UserError
 from tvts.model import TVTSConfig
-from tvts.train.data import Clips, FixedWindows, GlobalBatches, Source, TrainingSet, read_split
+from tvts.train.data import Clips, FixedWindows, GlobalBatches, Source, TrainingSet, nearest, read_split
 from tvts.train.stage import source as source_of
 
 TOY = TVTSConfig(vision_config={"image_size": 32, "patch_size": 16})
@@ -109,3 +109,15 @@ def test_an_unreadable_clip_is_replaced_and_counted(
 def test_an_empty_split_is_explained(source: Source) -> None:
     with pytest.raises(UserError, match="no test clips in 2 shards"):
         read_split(source, "test")
+
+
+def test_keyframes_alone_are_read_when_asked_for(
+    source: Source, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    read = Clips.frames
+    monkeypatch.setattr(Clips, "frames", lambda self, row, numbers: asked.extend(numbers) or read(self, row, numbers))
+    TrainingSet(source, make_run(data={"frame_times": "keyframe"}), TOY, "pyav")[0, 1]
+    assert len(asked) == 4
+    assert all(number % 4 == 0 for number in asked)
+    assert nearest([0, 1, 2, 3, 30], [0, 4, 28]) == [0, 0, 0, 4, 28]

@@ -125,9 +125,12 @@ class TrainingSet(Dataset[dict[str, Any]]):
         start, seconds, transcripts = self._text(row, turn)
         order = random.permutation(len(transcripts))
         count = self.run.model.frames
-        moments = random.random(count) if self.data.frame_times == "random" else 0.5
+        moments = random.random(count) if self.data.frame_times != "middle" else 0.5
         times = start + (np.arange(count) + moments) * (seconds / count)
-        frames = self.clips.frames(row, frame_numbers(times, row))
+        numbers = frame_numbers(times, row)
+        if self.data.frame_times == "keyframe":
+            numbers = nearest(numbers, row["keyframes"])
+        frames = self.clips.frames(row, numbers)
         side = round(self.data.crop * min(frames.shape[1:3]))
         top, left = (int(random.integers(0, extent - side + 1)) for extent in frames.shape[1:3])
         keep = np.sort(random.permutation(self.patches)[: self.kept]) if self.run.model.mask_ratio else None
@@ -152,6 +155,11 @@ class TrainingSet(Dataset[dict[str, Any]]):
 def frame_numbers(times: np.ndarray, row: dict[str, Any]) -> list[int]:
     """Frames shown at `times` (s)."""
     return np.clip((times * row["fps"]).astype(int), 0, row["frames"] - 1).tolist()
+
+
+def nearest(numbers: Sequence[int], keyframes: Sequence[int]) -> list[int]:
+    """For each frame the keyframe closest to it; the earlier of two."""
+    return [min(keyframes, key=lambda keyframe: abs(keyframe - number)) for number in numbers]
 
 
 def resize(frames: np.ndarray, size: int) -> torch.Tensor:

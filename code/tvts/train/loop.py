@@ -129,7 +129,7 @@ class Trainer:
         saved = began = time.monotonic()
         first = self.step
         last = self.validate() if self.step == self.plan.total else {}
-        for batches in self._batches():
+        for batches in self.batches():
             self._optimise(batches)
             done = self.step == self.plan.total
             if self.step % self.run.train.log_every == 0 or done:
@@ -177,7 +177,7 @@ class Trainer:
             best = self.best and self.best | {"folder": str(self._best_folder(self.best["step"]))}
             write_json(card, facts | {"step": self.step, "best": best})
 
-    def _batches(self) -> Iterator[Batches]:
+    def batches(self) -> Iterator[Batches]:
         """For each remaining step the batches that belong to it: one per source, or one source in turn when alternating."""
         sources = len(self.sets) if self.alternating else 1
         remaining = range(self.step, self.plan.total)
