@@ -57,7 +57,7 @@ def bench_synthetic(
         model = TVTSModel(config).train()
     set_trainable(model, frozen_blocks(config))
     settings = {
-        "model": {"clip": ""},
+        "model": {"preset": size, "clip": ""},
         "data": {"datasets": ["made"]},
         "train": {"precision": precision, "compile": compile_blocks},
     }
