@@ -46,11 +46,6 @@ class Stopped(UserError):
 
     status = 75
 
-    def __init__(self, message: str, progressed: bool) -> None:
-        super().__init__(message)
-        self.progressed = progressed
-        """Whether this attempt took at least one step: without, trying again would never end."""
-
 
 @dataclass
 class Plan:
@@ -153,10 +148,7 @@ class Trainer:
             if stop and not done:
                 self._finish_writing()
                 reason = "out of time" if late else "asked to stop"
-                raise Stopped(
-                    f"{reason}: saved step {self.step} of {self.plan.total}; the same command continues",
-                    self.step > first,
-                )
+                raise Stopped(f"{reason}: saved step {self.step} of {self.plan.total}; the same command continues")
         self._finish_writing()
         return last
 

@@ -19,9 +19,7 @@ from tvts.files import read_json
 from tvts.layout import Layout
 from tvts.train import checkpoint, distributed
 from tvts.train.data import Source
-from tvts.train.distributed import agree
-from tvts.train.loop import Stopped, Trainer
-from tvts.train.requeue import requeue, wait_for_the_end
+from tvts.train.loop import Trainer
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -46,12 +44,7 @@ def pretrain(
     with checkpoint.writer_lock(folder) if process.leads else contextlib.nullcontext():
         sources, data_sha256 = [source(path) for path in cards], data_hash(cards)
         trainer = Trainer(run, sources, data_sha256, folder, process, reader)
-        try:
-            metrics = trainer.train(minutes)
-        except Stopped as stopped:
-            if stopped.progressed and agree(process, process.leads and requeue())[0]:
-                wait_for_the_end()
-            raise
+        metrics = trainer.train(minutes)
         facts = {
             "metrics": metrics,
             "config_sha256": fingerprint(run),
