@@ -1,22 +1,25 @@
 """A SLURM cluster of two virtual nodes with pretended GPUs on this machine: own keys, ports and folders; nothing outside its folder.
 
-Names of programs come from the Debian packages slurmctld, slurmd, slurm-client and munge. Everything it starts is stopped by process id.
+The programs come from the Debian packages slurmctld, slurmd, slurm-client and munge. What it starts is stopped by process id, and ends with
+this process, however that ends (`setpriv --pdeathsig`).
 """
 
 import contextlib
+import getpass
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo", "setpriv")
 CLIENTS = ("srun", "sbatch", "squeue", "scontrol", "scancel", "sinfo")
 NODES = ("n1", "n2")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/usr/bin"
+DEVICES = ("/dev/zero", "/dev/full")  # stand for GPUs
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -51,7 +54,7 @@ def program(name: str) -> str:
     return found
 
 
-def wait_for(what: str, condition, seconds: float = 60.0, every: float = 0.2) -> None:  # type: ignore[no-untyped-def]
+def wait_for(what: str, condition: Callable[[], bool], seconds: float = 60.0, every: float = 0.2) -> None:
     """Wait until `condition()` holds; fail with `what` was awaited."""
     end = time.monotonic() + seconds
     while not condition():
@@ -66,6 +69,7 @@ class Cluster:
         self.folder = folder
         self.tracks = "cgroup" if cgroups_writable() else "linuxproc"
         self.bin = folder / "bin"
+        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = {"PATH": f"{self.bin}:{PATH}", "SLURM_CONF": str(folder / "slurm.conf")}
 
     @contextlib.contextmanager
@@ -73,19 +77,20 @@ class Cluster:
         """The cluster while the block runs."""
         self._configure()
         try:
-            self._daemon("munged", "--force", *self._munge_files())
+            self._daemon("munged", "munged", "--foreground", "--force", *self._munge_files())
             wait_for("munged", (self.folder / "munge.socket").exists, 10)
-            self._daemon("slurmctld", "-f", self.environment["SLURM_CONF"])
+            self._daemon("slurmctld", "slurmctld", "-D", "-f", self.environment["SLURM_CONF"])
+            wait_for("slurmctld", lambda: "n[1-2]" in self.run("sinfo", "-h", "-o", "%N", check=False), 20)
             for node in NODES:
                 self.start_node(node)
             yield self
         finally:
             self._stop()
 
-    def run(self, *command: str) -> str:
+    def run(self, *command: str, check: bool = True) -> str:
         """Output of a SLURM command."""
         return subprocess.run(
-            command, env=os.environ | self.environment, capture_output=True, text=True, check=True
+            command, env=os.environ | self.environment, capture_output=True, text=True, check=check
         ).stdout.strip()
 
     def jobs(self, *states: str) -> dict[str, str]:
@@ -101,12 +106,14 @@ class Cluster:
 
     def start_node(self, node: str) -> None:
         """Start a node's daemon and wait until it takes jobs."""
-        self._daemon("slurmd", "-N", node, "-f", self.environment["SLURM_CONF"])
+        self._daemon(node, "slurmd", "-D", "-N", node, "-f", self.environment["SLURM_CONF"])
         wait_for(f"node {node}", lambda: self.run("sinfo", "-h", "-n", node, "-o", "%T") in ("idle", "mixed"), 20)
 
     def lose_node(self, node: str) -> None:
         """The node's power fails: its daemon and every process of its jobs are gone at once."""
-        self._kill(int((self.folder / f"slurmd-{node}.pid").read_text()), signal.SIGKILL)
+        daemon = self.daemons.pop(node)
+        daemon.kill()
+        daemon.wait()
         for step in self._steps():
             family = [step, *_descendants(step)]
             if any(f"SLURMD_NODENAME={node} " in f"{_environment(process)} " for process in family):
@@ -120,7 +127,7 @@ class Cluster:
             (folder / name).mkdir(parents=True)
         (folder / "munge.key").write_bytes(os.urandom(1024))
         (folder / "munge.key").chmod(0o600)
-        user = os.environ.get("USER") or "root"
+        user = getpass.getuser()
         lines = [
             "ClusterName=test",
             f"SlurmctldHost={host}(127.0.0.1)",
@@ -155,11 +162,9 @@ class Cluster:
         ]
         (folder / "slurm.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n", encoding="utf-8")
-        devices = [folder / f"gpu{number}" for number in range(2)]
-        for device in devices:
-            self._device(device)
         (folder / "gres.conf").write_text(
-            f"AutoDetect=off\nNodeName={','.join(NODES)} Name=gpu File={folder}/gpu[0-1]\n", encoding="utf-8"
+            "AutoDetect=off\n" + "".join(f"NodeName={','.join(NODES)} Name=gpu File={device}\n" for device in DEVICES),
+            encoding="utf-8",
         )
         for name in CLIENTS:  # jobs lose SLURM_CONF, but not PATH
             wrapper = self.bin / name
@@ -167,9 +172,6 @@ class Cluster:
                 f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {program(name)} "$@"\n', encoding="utf-8"
             )
             wrapper.chmod(0o755)
-
-    def _device(self, path: Path) -> None:
-        os.mknod(path, 0o666 | 0o020000, os.makedev(1, 3))
 
     def _munge_files(self) -> list[str]:
         names = {
@@ -181,10 +183,14 @@ class Cluster:
         }
         return [f"--{option}={self.folder}/{name}" for option, name in names.items()]
 
-    def _daemon(self, name: str, *arguments: str) -> None:
-        subprocess.run(
-            [program(name), *arguments], env=os.environ | self.environment, check=True, capture_output=True, text=True
-        )
+    def _daemon(self, key: str, name: str, *arguments: str) -> None:
+        with open(self.folder / f"{key}.out", "ab") as out:
+            self.daemons[key] = subprocess.Popen(
+                [program("setpriv"), "--pdeathsig", "TERM", program(name), *arguments],
+                env=os.environ | self.environment,
+                stdout=out,
+                stderr=out,
+            )
 
     def _steps(self) -> list[int]:
         """Processes that run a job step of this cluster."""
@@ -199,21 +205,15 @@ class Cluster:
             os.kill(process, how)
 
     def _stop(self) -> None:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            for job in self.jobs():
-                self.run("scancel", "--signal=KILL", "--full", job)
-                self.run("scancel", job)
         for step in self._steps():
             for process in [*_descendants(step), step]:
                 self._kill(process, signal.SIGKILL)
-        for name in (*(f"slurmd-{node}" for node in NODES), "slurmctld", "munged"):
-            file = self.folder / f"{name}.pid"
-            if file.exists():
-                process = int(file.read_text())
-                self._kill(process, signal.SIGTERM)
-                with contextlib.suppress(AssertionError):
-                    wait_for(f"end of {name}", lambda process=process: not _title(process), 10)
-                self._kill(process, signal.SIGKILL)
+        for daemon in reversed(self.daemons.values()):
+            daemon.terminate()
+            try:
+                daemon.wait(10)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
 
 
 def _processes() -> list[int]:

@@ -90,7 +90,7 @@ class Workflow:
         """Run a command in the folder; its output goes to `main.log`."""
         with open(self.folder / "main.log", "w", encoding="utf-8") as log:
             return subprocess.Popen(
-                command,
+                ["setpriv", "--pdeathsig", "KILL", *command],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=log,

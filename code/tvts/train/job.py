@@ -1,4 +1,4 @@
-"""A training and the machines it runs on: GPUs that are not there, processes that lose each other, a live view of the metrics."""
+"""A training and the job it runs in: GPUs that are not there, processes that lose each other, one writer, a live view of the metrics."""
 
 import contextlib
 import os
@@ -13,8 +13,36 @@ import torch.distributed as dist
 
 from tvts.config import UserError
 from tvts.config.schema import Run
+from tvts.train.attempts import attempt, continue_in_queue
+from tvts.train.checkpoint import writer_lock
+from tvts.train.distributed import Process, start
+from tvts.train.loop import Stopped
 
 LOST = ("NCCL", "gloo", "Connection closed by peer", "Connection reset by peer", "Timed out", "timed out", "TCPStore")
+
+
+def join(run: Run) -> Process:
+    """This process's place among the others. Raises UserError when they, or the GPUs, cannot be found."""
+    require_gpus(run)
+    with neighbours():
+        return start()
+
+
+@contextlib.contextmanager
+def held(
+    config: Path, cards: list[Path], folder: Path, run: Run, process: Process, minutes: float | None
+) -> Iterator[None]:
+    """While the block trains, its first process alone writes to `folder`; a training that stops goes back into the queue."""
+    try:
+        with neighbours(), contextlib.ExitStack() as leading:
+            if process.leads:
+                leading.enter_context(writer_lock(folder))
+                leading.enter_context(attempt(folder, run, process.world, minutes))
+                leading.enter_context(live_view(config, cards, folder))
+            yield
+    except Stopped:
+        continue_in_queue(folder, process.leads)
+        raise
 
 
 def require_gpus(run: Run) -> None:

@@ -1,6 +1,5 @@
 """The pretrain stage: from a frozen run config and dataset cards to a model folder and its card."""
 
-import contextlib
 import datetime
 import hashlib
 import subprocess
@@ -17,9 +16,9 @@ from tvts.corpus.dataset import data_hash
 from tvts.corpus.media.read import Reader
 from tvts.files import read_json
 from tvts.layout import Layout
-from tvts.train import attempts, checkpoint, distributed, job
+from tvts.train import job
 from tvts.train.data import Source
-from tvts.train.loop import Stopped, Trainer
+from tvts.train.loop import Trainer
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -40,20 +39,11 @@ def pretrain(
     """
     run = read_run(config)
     torch.set_num_threads(threads)
-    job.require_gpus(run)
-    with job.neighbours(), contextlib.ExitStack() as held:
-        process = distributed.start()
-        if process.leads:
-            held.enter_context(checkpoint.writer_lock(folder))
-            held.enter_context(attempts.attempt(folder, run, process.world, minutes))
-            held.enter_context(job.live_view(config, cards, folder))
+    process = job.join(run)
+    with job.held(config, cards, folder, run, process, minutes):
         sources, data_sha256 = [source(path) for path in cards], data_hash(cards)
         trainer = Trainer(run, sources, data_sha256, folder, process, reader)
-        try:
-            metrics = trainer.train(minutes)
-        except Stopped:
-            attempts.continue_in_queue(folder, process.leads)
-            raise
+        metrics = trainer.train(minutes)
         if process.leads:
             trainer.export(
                 model,
