@@ -149,6 +149,7 @@ class Cluster:
             "JobAcctGatherType=jobacct_gather/none",
             "SlurmdTimeout=10",
             "KillWait=5",
+            "MinJobAge=3600",
             "ReturnToService=2",
             "MpiDefault=none",
             "SchedulerParameters=bf_interval=2,sched_interval=2,batch_sched_delay=0",
