@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.slurm.cluster import wait_for
 
 from tvts.config import Run, UserError
 from tvts.train import job
 from tvts.train.attempts import attempt, attempts, continue_in_queue, summary
+from tvts.train.stage import pretrain
 
 KILLED = """
 import sys, time
@@ -84,6 +86,33 @@ def test_time_spent_in_vain_is_told(
     with attempt(tmp_path, run, 1, 2):
         pass
     assert capsys.readouterr().out == ""
+
+
+def test_a_server_that_is_away_changes_nothing(
+    tmp_path: Path, make_run: Callable[..., Run], dataset_card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = []
+    for name, tracking in {"alone": "", "followed": '{"uri": "http://127.0.0.1:9"}'}.items():
+        monkeypatch.setenv("TVTS_TRACKING", tracking)
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text(make_run().model_dump_json(), encoding="utf-8")
+        pretrain(
+            folder / "config.json",
+            [dataset_card],
+            folder / "training",
+            folder / "model",
+            folder / "card.json",
+            "pyav",
+            1,
+            None,
+        )
+        weights.append((folder / "model/model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    log = tmp_path / "followed/training/live.log"
+    wait_for("the follower's farewell", lambda: "sent 0 records" in log.read_text(encoding="utf-8"), 90)
+    assert "`tvts track` sends the rest" in log.read_text(encoding="utf-8")
+    assert not (tmp_path / "alone/training/live.log").exists()
 
 
 def test_outside_slurm_nobody_queues_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
