@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.slurm.cluster import wait_for
-from tests.slurm.workflow import STEPS, Workflow
+from tests.slurm.workflow import Workflow
 
 HIT = ("told-to-stop", "out-of-time", "node-lost")
 
@@ -60,7 +60,6 @@ def test_a_training_out_of_time_goes_on(hit: Workflow) -> None:
     assert hit.cluster.show(first["job"])["TimeLimit"] == "00:01:00"
     assert 10 < first["seconds"] < 75, "SLURM may warn up to a minute early"
     assert last["before"] >= first["after"] > "step-00000001"
-    assert f"of {STEPS}" in logs(hit, "out-of-time")[0]
     assert hit.weights("out-of-time") == hit.weights("demo")
 
 
