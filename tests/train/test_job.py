@@ -115,9 +115,46 @@ def test_a_server_that_is_away_changes_nothing(
     assert not (tmp_path / "alone/training/live.log").exists()
 
 
-def test_outside_slurm_nobody_queues_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+SCONTROL = """#!/bin/sh
+echo "$@" >> {folder}/asked
+[ "$1" = show ] && echo "   JobState={state} Reason=None"
+exit {status}
+"""
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "saved", "asked"),
+    [
+        ("RUNNING", 0, True, ["show job 17", "requeue 17"]),
+        ("RUNNING", 0, False, ["show job 17"]),
+        ("CANCELLED", 0, True, ["show job 17"]),
+        ("RUNNING", 1, True, ["show job 17", "requeue 17"]),
+    ],
+    ids=["progress", "no progress", "cancelled", "refused"],
+)
+def test_only_a_running_job_that_got_further_is_queued_again(
+    tmp_path: Path,
+    make_run: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    status: int,
+    saved: bool,
+    asked: list[str],
+) -> None:
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(SCONTROL.format(folder=tmp_path, state=state, status=status), encoding="utf-8")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("tvts.train.attempts.ENDED_SECONDS", 0.0)
+    monkeypatch.delenv("TVTS_REQUEUE", raising=False)
+    with attempt(tmp_path, make_run(), 1, 60):
+        if saved:
+            (tmp_path / "step-00000003.json").touch()
     continue_in_queue(tmp_path, leads=True)
+    assert not (tmp_path / "asked").exists(), "only when the rule says so"
+    monkeypatch.setenv("TVTS_REQUEUE", "17")
+    continue_in_queue(tmp_path, leads=True)
+    assert (tmp_path / "asked").read_text().splitlines() == asked
 
 
 def test_gpus_that_are_not_there_are_told(make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,12 +80,12 @@ def _spent_in_vain(record: dict[str, Any]) -> bool:
 
 
 def continue_in_queue(folder: Path, leads: bool) -> None:
-    """After a stop with progress: put this SLURM job back into the queue, and wait to be ended by that.
+    """After a stop with progress: put the SLURM job named by `TVTS_REQUEUE` back into the queue, and wait to be ended by that.
 
-    Returns when there is no such job, when it is being cancelled, or when the cluster refuses: then a failed job must be retried.
+    Returns when there is none, when it is being cancelled, or when the cluster refuses: then a failed job must be retried.
     """
-    job = os.environ.get("SLURM_JOB_ID")
-    if job is None:
+    job = os.environ.get("TVTS_REQUEUE")
+    if not job:
         return
     if leads:
         last = attempts(folder)[-1]
