@@ -35,7 +35,7 @@ ALIVE = []  # the file that says so
 def follow_live():
     """Tell trainings where to send their metrics while they run. Not a parameter of a rule: it changes no result."""
     if (EXPERIMENT.config.tracking.uri or "").startswith("http"):
-        os.environ["TVTS_TRACKING"] = settings("tracking")
+        os.environ.setdefault("TVTS_TRACKING", settings("tracking"))
 
 
 def shard_names(corpus):
