@@ -61,8 +61,8 @@ rule pretrain:
     shell:
         # each attempt keeps its log beside the checkpoints; under SLURM one process per GPU, started by srun so that SIGTERM reaches it,
         # and a training that is stopped puts its job back into the queue
-        "mkdir -p {params.training}/logs; attempt={params.training}/logs/$(date +%Y-%m-%dT%H-%M-%S).log; touch $attempt;"
-        " ln -sfr $attempt {log};"
+        "mkdir -p {params.training}/logs; attempt=$(date +%Y-%m-%dT%H-%M-%S).log; touch {params.training}/logs/$attempt;"
+        " ln -sf ../../runs/{wildcards.run}/training/logs/$attempt {log};"
         " TVTS_REQUEUE=${{SLURM_JOB_ID:-}} exec ${{SLURM_JOB_ID:+srun --overlap --kill-on-bad-exit=1 --job-name=pretrain --nodes={params.nodes}"
         " --ntasks={params.processes} --ntasks-per-node={params.per_node} --cpus-per-task={threads}}}"
         " tvts pretrain {input.config} {params.datasets} --folder {params.training} --reader {params.reader}"

@@ -18,7 +18,7 @@ from tvts.train.checkpoint import writer_lock
 from tvts.train.distributed import Process, start
 from tvts.train.loop import Stopped
 
-LOST = ("NCCL", "gloo", "Connection closed by peer", "Connection reset by peer", "Timed out", "timed out", "TCPStore")
+LOST = ("NCCL", "gloo", "Connection closed by peer", "Connection reset by peer", "TCPStore")
 
 
 def join(run: Run) -> Process:
