@@ -176,6 +176,13 @@ def test_the_import_completes_what_the_live_view_missed_and_forgets_what_was_tra
         again.append(step, epoch=step / 10, loss=1 / step)
     track(experiment, tmp_path / "results")
     assert stored(server)["run-0"] == [1, 2, 3, 4]
+    training.metrics.path.unlink()
+    track(experiment, tmp_path / "results")
+    assert stored(server)["run-0"] == [1, 2, 3, 4], "nothing is forgotten because its file is gone"
+    from mlflow import MlflowClient
+
+    where = MlflowClient(server.uri).get_experiment_by_name("live").artifact_location
+    assert where == (tmp_path / "results/mlartifacts").as_uri(), "the follower puts artifacts where the import does"
 
 
 def track(experiment: Experiment, results: Path) -> None:

@@ -29,7 +29,7 @@ class Follower:
 
     def __init__(self, config: Path, cards: list[Path], metrics: Path, tracking: Tracking) -> None:
         self.name, self.run, self.data_sha256 = config.parent.name, read_run(config), data_hash(cards)
-        self.metrics, self.tracking = metrics, tracking
+        self.metrics, self.tracking, self.results = metrics, tracking, config.parents[2]
         self.store: Store | None = None
         self.run_id = ""
         self.read = 0
@@ -40,7 +40,7 @@ class Follower:
         records, end = read_new(self.metrics, self.read)
         try:
             if self.store is None:
-                store = Store(self.tracking, self.metrics.parent)
+                store = Store(self.tracking, self.results)
                 key = training_key(self.name, self.run, self.data_sha256)
                 self.run_id, self.store = store.run(key, self.name, training_tags(self.name, self.run)), store
             if records:
@@ -77,5 +77,5 @@ def read_new(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
 
 
 def follow(config: Path, cards: list[Path], metrics: Path, tracking: Tracking) -> None:
-    """Follow the metrics of the run in `config`."""
+    """Follow the metrics of the run in `config`, which is RESULTS/runs/RUN/config.json."""
     Follower(config, cards, metrics, tracking).follow()

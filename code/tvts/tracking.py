@@ -80,7 +80,7 @@ class Store:
 
     def drop_if_other(self, key: str, metrics: list[Metric]) -> None:
         """Forget the run under `key` when it holds points that `metrics` lacks: steps sent live, then trained again after a kill."""
-        if key in self.known:
+        if key in self.known and metrics:
             held = self.client.get_metric_history(self.known[key].info.run_id, EVERYWHERE)
             if not {(m.step, m.timestamp) for m in held} <= {(m.step, m.timestamp) for m in metrics}:
                 self.client.delete_run(self.known.pop(key).info.run_id)
