@@ -9,7 +9,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from tvts.config import Experiment, UserError, frozen_run
+from tvts.explain import explain
 from tvts.files import sha256_json
+from tvts.recover import hold
 
 
 def resolved_experiment():
@@ -27,6 +29,13 @@ def resolved_experiment():
 
 
 EXPERIMENT = resolved_experiment()
+ALIVE = []  # the file that says so
+
+
+def follow_live():
+    """Tell trainings where to send their metrics while they run. Not a parameter of a rule: it changes no result."""
+    if (EXPERIMENT.config.tracking.uri or "").startswith("http"):
+        os.environ.setdefault("TVTS_TRACKING", settings("tracking"))
 
 
 def shard_names(corpus):
@@ -39,6 +48,9 @@ def settings(section, name=None, part=None, exclude=()):
     found = getattr(EXPERIMENT.config, section)
     found = found[name] if name else found
     return (getattr(found, part) if part else found).model_dump_json(exclude={"obtain", *exclude})
+
+
+follow_live()
 
 
 def corpus_of(dataset):
@@ -61,6 +73,11 @@ def launch(run):
 def processes(run):
     """Trainer processes: one per GPU, one per node without GPUs."""
     return launch(run).nodes * max(1, launch(run).gpus)
+
+
+def warning_seconds(run):
+    """How long before the end of its time a training is asked to save."""
+    return min(120, 6 * launch(run).minutes)
 
 
 def model_folder(run):

@@ -1,7 +1,7 @@
 # Purpose: TVTS pre-training of every run.
 # Needs:   the run's CLIP folder and the cards of its datasets (whose shards and clips it reads).
 # Makes:   results/runs/{run}/config.json (frozen), model/ (save_pretrained) and card.json.
-#          Checkpoints and metrics.jsonl lie undeclared in results/runs/{run}/training/: Snakemake removes declared
+#          Checkpoints, metrics.jsonl and the logs of all attempts lie undeclared in results/runs/{run}/training/: Snakemake removes declared
 #          outputs of a job that is killed, and a killed training must be able to continue.
 
 
@@ -50,7 +50,7 @@ rule pretrain:
         tasks=lambda wildcards: (
             launch(wildcards.run).nodes if processes(wildcards.run) == launch(wildcards.run).nodes > 1 else None
         ),
-        slurm_extra="'--signal=TERM@120 --open-mode=append'",
+        slurm_extra=lambda wildcards: f"--signal=TERM@{warning_seconds(wildcards.run)} --open-mode=append",
     params:
         training=lambda wildcards, output: f"{subpath(output.card, parent=True)}/training",
         datasets=lambda wildcards, input: " ".join(f"--dataset {card}" for card in input.datasets),
@@ -59,11 +59,14 @@ rule pretrain:
         processes=lambda wildcards: processes(wildcards.run),
         reader=EXPERIMENT.config.media.reader,
     shell:
-        # under SLURM one process per GPU, started by srun so that SIGTERM reaches the trainer; elsewhere one process
-        "exec ${{SLURM_JOB_ID:+srun --overlap --kill-on-bad-exit=1 --nodes={params.nodes} --ntasks={params.processes}"
-        " --ntasks-per-node={params.per_node} --cpus-per-task={threads}}}"
+        # each attempt keeps its log beside the checkpoints; under SLURM one process per GPU, started by srun so that SIGTERM reaches it,
+        # and a training that is stopped puts its job back into the queue
+        "mkdir -p {params.training}/logs; attempt=$(date +%Y-%m-%dT%H-%M-%S).log; touch {params.training}/logs/$attempt;"
+        " ln -sf ../../runs/{wildcards.run}/training/logs/$attempt {log};"
+        " TVTS_REQUEUE=${{SLURM_JOB_ID:-}} exec ${{SLURM_JOB_ID:+srun --overlap --kill-on-bad-exit=1 --job-name=pretrain --nodes={params.nodes}"
+        " --ntasks={params.processes} --ntasks-per-node={params.per_node} --cpus-per-task={threads}}}"
         " tvts pretrain {input.config} {params.datasets} --folder {params.training} --reader {params.reader}"
-        " --threads {threads} --minutes {resources.runtime} --model {output.model} --card {output.card} > {log} 2>&1"
+        " --threads {threads} --minutes {resources.runtime} --model {output.model} --card {output.card} >> {log} 2>&1"
 
 
 rule convert:

@@ -35,6 +35,12 @@ rule tables:
             caption="../workflow/report/tables.rst",
             labels={"table": "means over seeds"},
         ),
+        costs=report(
+            "results/report/tables/costs.csv",
+            category="Costs",
+            caption="../workflow/report/costs.rst",
+            labels={"table": "per stage"},
+        ),
     log:
         "results/logs/report/tables.log",
     localrule: True

@@ -11,6 +11,8 @@ FLOORS = {
     "files": 0,
     "layout": 0,
     "watch": 0,
+    "explain": 0,
+    "recover": 2,
     "config": 1,
     "corpus": 2,
     "model": 2,
@@ -20,12 +22,13 @@ FLOORS = {
     "report": 6,
     "bench": 6,
     "tracking": 7,
-    "cli": 8,
-    "__main__": 9,
+    "live": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 MODEL_MAY_IMPORT = {"torch", "transformers", "huggingface_hub"}
 ONLY_IN = {
-    "mlflow": {"tracking"},
+    "mlflow": {"tracking", "live"},
     "matplotlib": {"report"},
     "whisper": {"corpus"},
     "yt_dlp": {"corpus"},

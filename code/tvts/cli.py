@@ -1,5 +1,6 @@
 """`tvts <stage>`: one thin command per stage. Every rule of the workflow calls one; each works without Snakemake too."""
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -313,6 +314,37 @@ def track(
         write_json(output, held)
 
 
+@app.command()
+def follow(
+    config: RunConfig,
+    dataset: Annotated[list[Path], typer.Option(help="Card of each dataset.")],
+    metrics: Annotated[Path, typer.Option(help="metrics.jsonl of the training.")],
+    tracking: Settings,
+) -> None:
+    """Send a running training's metrics to an MLflow server, until standard input is closed. The trainer starts this by itself."""
+    from tvts.config import read_settings
+    from tvts.config.schema import Tracking
+    from tvts.live import follow as follow_metrics
+
+    follow_metrics(config, dataset, metrics, read_settings(Tracking, tracking))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def recover(context: typer.Context) -> None:
+    """Go on after the main process died: cancel its SLURM jobs, unlock, run again: `tvts recover snakemake --profile slurm`."""
+    from tvts.recover import recover as run_recovered
+
+    sys.exit(run_recovered(Path.cwd(), context.args))
+
+
+@app.command()
+def explain(log: Annotated[Path, typer.Argument(help="A log of Snakemake: .snakemake/log/*.log")]) -> None:
+    """Say what went wrong in a workflow, one line per failure. The workflow does this by itself at its end."""
+    from tvts.explain import explain as explain_log
+
+    print(*explain_log(log), sep="\n")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def watch(
     context: typer.Context,
@@ -343,6 +375,14 @@ def main() -> None:
     except UserError as error:
         print(f"tvts: {error}", file=sys.stderr)
         sys.exit(getattr(error, "status", 2))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(
+            f"tvts: {error.filename or 'results'}: {error.strerror}; free space or move results, the same command continues",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         print("tvts: interrupted; finished work is kept, the same command continues", file=sys.stderr)
         sys.exit(130)

@@ -17,21 +17,26 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from tvts.config import Experiment, fingerprint
+from tvts.config import Run as TVTSRun
 from tvts.config.resolve import identity
+from tvts.config.schema import Tracking
 from tvts.corpus.dataset import data_hash
 from tvts.files import read_json, sha256_file
 from tvts.layout import Layout
+from tvts.report.costs import energy_kwh
+from tvts.train.attempts import attempts, summary
 from tvts.train.metrics import read_metrics
 
 BATCH = 1000
+EVERYWHERE = "epoch"
+"""A key that every record of a metrics file has."""
 
 
 class Store:
-    """One experiment of a tracking store."""
+    """One experiment of a tracking store; without `settings.uri` an SQLite file in `root`. Raises MlflowException when a server is away."""
 
-    def __init__(self, experiment: Experiment, layout: Layout) -> None:
-        settings = experiment.config.tracking
-        root = layout.root.resolve()
+    def __init__(self, settings: Tracking, root: Path) -> None:
+        root = root.resolve()
         root.mkdir(parents=True, exist_ok=True)
         self.client = MlflowClient(settings.uri or f"sqlite:///{root}/mlflow.db")
         found = self.client.get_experiment_by_name(settings.experiment)
@@ -73,6 +78,13 @@ class Store:
         if finished:
             self.client.set_terminated(run_id, "FINISHED", end_time=max((m.timestamp for m in metrics), default=None))
 
+    def drop_if_other(self, key: str, metrics: list[Metric]) -> None:
+        """Forget the run under `key` when it holds points that `metrics` lacks: steps sent live, then trained again after a kill."""
+        if key in self.known and metrics:
+            held = self.client.get_metric_history(self.known[key].info.run_id, EVERYWHERE)
+            if not {(m.step, m.timestamp) for m in held} <= {(m.step, m.timestamp) for m in metrics}:
+                self.client.delete_run(self.known.pop(key).info.run_id)
+
     def add_files(self, run_id: str, files: list[Path], folder: str) -> None:
         """Copy files into the run's artifacts."""
         for path in files:
@@ -82,7 +94,7 @@ class Store:
 def track(experiment: Experiment, results: Path) -> dict[str, Any]:
     """Import every training, every score, the ablations as parents of their members, and the figures; returns what the store holds."""
     layout = Layout(results)
-    store = Store(experiment, layout)
+    store = Store(experiment.config.tracking, layout.root)
     parents = {
         name: store.run(
             f"ablation/{name}", f"ablation {name}", {"tvts.kind": "ablation", "tvts.rule": f"ablation_{name}"}
@@ -113,32 +125,48 @@ def _import_training(experiment: Experiment, layout: Layout, store: Store, name:
     run = experiment.runs[name]
     card_path = layout.run(name) / "card.json"
     card = read_json(card_path) if card_path.exists() else {}
-    tags = {
-        "tvts.kind": "training" if run.kind == "tvts" else run.kind,
-        "tvts.rule": "pretrain" if run.kind == "tvts" else "embed",
-        "tvts.run": name,
-        "tvts.config_sha256": fingerprint(run),
+    cards = [layout.dataset_card(dataset) for dataset in run.data.datasets] if run.data else []
+    data_sha256 = data_hash(cards) if all(card.exists() for card in cards) else ""
+    tags = training_tags(name, run) | {
         "tvts.data_sha256": card.get("data_sha256"),
         "tvts.code_sha256": card.get("code_sha256"),
         "mlflow.source.git.commit": card.get("git_commit"),
     }
-    cards = [layout.dataset_card(dataset) for dataset in run.data.datasets] if run.data else []
-    learnt_from = data_hash(cards) if all(card.exists() for card in cards) else ""
-    run_id = store.run(f"run/{name}/{fingerprint(run)[:16]}/{learnt_from[:16]}", name, tags, parent)
-    records = read_metrics(layout.metrics(name)) if layout.metrics(name).exists() else []
-    metrics = [
+    if tried := attempts(layout.metrics(name).parent):
+        spent = summary(tried)
+        energy = energy_kwh(spent["slurm_jobs"])
+        tags |= {f"tvts.{fact}": value for fact, value in (spent | {"energy_kwh": energy}).items()}
+    metrics = as_metrics(read_metrics(layout.metrics(name))) if layout.metrics(name).exists() else []
+    key = training_key(name, run, data_sha256)
+    store.drop_if_other(key, metrics)
+    run_id = store.run(key, name, tags, parent)
+    store.log(run_id, metrics, dict(_flat(identity(run))), finished=bool(card) or run.kind != "tvts")
+    return run_id
+
+
+def training_key(name: str, run: TVTSRun, data_sha256: str) -> str:
+    """What one training is known by in a store: its settings and its data."""
+    return f"run/{name}/{fingerprint(run)[:16]}/{data_sha256[:16]}"
+
+
+def training_tags(name: str, run: TVTSRun) -> dict[str, Any]:
+    """Tags that are known before a training has begun."""
+    return {
+        "tvts.kind": "training" if run.kind == "tvts" else run.kind,
+        "tvts.rule": "pretrain" if run.kind == "tvts" else "embed",
+        "tvts.run": name,
+        "tvts.config_sha256": fingerprint(run),
+    }
+
+
+def as_metrics(records: list[dict[str, Any]]) -> list[Metric]:
+    """Records of a metrics file as MLflow's points, with the times at which they were written."""
+    return [
         Metric(_metric_name(key), float(value), int(1000 * record["time"]), record["step"])
         for record in records
         for key, value in record.items()
         if key not in ("time", "step")
     ]
-    store.log(
-        run_id,
-        metrics,
-        dict(_flat(identity(run))),
-        finished=bool(card) or run.kind != "tvts",
-    )
-    return run_id
 
 
 def _import_score(store: Store, path: Path, name: str, subject: str, protocol: str, training: str) -> None:

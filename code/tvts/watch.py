@@ -50,7 +50,11 @@ class Watched:
     def active(self, logs: Path) -> list[tuple[str, str]]:
         """(log, last line) of the logs written to since a moment ago."""
         recent = time.time() - ACTIVE_SECONDS
-        written = [path for path in logs.rglob("*.log") if path != self.output and path.stat().st_mtime > recent]
+        written = [
+            path
+            for path in logs.rglob("*.log")
+            if path != self.output and path.exists() and path.stat().st_mtime > recent
+        ]
         pairs = [(str(path.relative_to(logs).with_suffix("")), last_line(path)) for path in sorted(written)]
         return [(name, line) for name, line in pairs if line]
 

@@ -392,7 +392,8 @@ class Tracking(Section):
     """MLflow."""
 
     uri: str | None = None
-    """Tracking store; none = SQLite at `results/mlflow.db`. Imported by one local writer."""
+    """Tracking store; none = SQLite at `results/mlflow.db`, written by one local job when results are in. The URL of an MLflow server
+    (`http://10.0.0.5:5000`) shows trainings live as well; they never wait for it, and what it missed is sent at the end."""
     experiment: str = "tvtsv2"
 
 

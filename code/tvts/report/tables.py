@@ -10,7 +10,9 @@ from pathlib import Path
 
 from tvts.config import Experiment
 from tvts.files import atomic
+from tvts.layout import Layout
 from tvts.report import paper
+from tvts.report.costs import Cost, costs
 from tvts.report.scores import Metric, Scores
 
 Cell = str | int | float | None
@@ -35,12 +37,13 @@ class Table:
 def write_tables(experiment: Experiment, results: Path, output: Path) -> None:
     """Write all tables to the folder `output`.
 
-    `results` (every run by headline metric), `scores` (every metric of every score), `ablation_{name}` (label by
+    `results` (every run by headline metric), `scores` (every metric of every score), `costs` (per stage), `ablation_{name}` (label by
     metric, mean ± standard deviation over seeds) of the target ablations, and, when the paper's runs are among the
     targets, `paper_table{2,3,4}` (paper | ours | difference | coverage). What was not run is said, never shown as zero.
     """
     scores = Scores(experiment, results)
     tables = {"results": results_table(experiment, scores), "scores": scores_table(scores)}
+    tables["costs"] = costs_table(costs(experiment, Layout(results)))
     tables |= {
         f"ablation_{name}": ablation_table(experiment, name, scores) for name in experiment.config.targets.ablations
     }
@@ -100,6 +103,26 @@ def paper_table(number: int, scores: Scores) -> Table:
     columns = ["model", "benchmark", "metric", "paper", "ours", "difference", "coverage"]
     note = f"Paper: {paper.SOURCE}. Ours: the run of config.yaml that stands for the model. Coverage: items whose video could be read."
     return Table(f"Table {number} of the paper: {paper.TITLES[number]}", columns, rows, note)
+
+
+def costs_table(found: dict[str, Cost]) -> Table:
+    """One row per stage that has run."""
+    rows: list[list[Cell]] = [
+        [
+            stage,
+            cost.jobs,
+            cost.retries,
+            *(f"{hours:.3f}" for hours in (cost.core_hours, cost.busy_core_hours, cost.gpu_hours, cost.longest_hours)),
+            f"{cost.bytes / 1e9:.3f}",
+        ]
+        for stage, cost in found.items()
+    ]
+    columns = ["stage", "jobs", "retries", "core-hours", "busy core-hours", "GPU-hours", "longest job (h)", "GB"]
+    note = (
+        "Core-hours and GPU-hours: reserved x wall time of the jobs that finished; for pretrain of every attempt. "
+        "Busy: CPU time of the jobs that finished. Retries: attempts beyond a job's first. GB: size of what the stage left."
+    )
+    return Table("Costs", columns, rows, note)
 
 
 def baseline_of(experiment: Experiment, ablation: str, scores: Scores) -> str | None:

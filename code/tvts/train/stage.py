@@ -1,6 +1,5 @@
 """The pretrain stage: from a frozen run config and dataset cards to a model folder and its card."""
 
-import contextlib
 import datetime
 import hashlib
 import subprocess
@@ -17,7 +16,7 @@ from tvts.corpus.dataset import data_hash
 from tvts.corpus.media.read import Reader
 from tvts.files import read_json
 from tvts.layout import Layout
-from tvts.train import checkpoint, distributed
+from tvts.train import job
 from tvts.train.data import Source
 from tvts.train.loop import Trainer
 
@@ -40,8 +39,8 @@ def pretrain(
     """
     run = read_run(config)
     torch.set_num_threads(threads)
-    process = distributed.start()
-    with checkpoint.writer_lock(folder) if process.leads else contextlib.nullcontext():
+    process = job.join(run)
+    with job.held(config, cards, folder, run, process, minutes):
         sources, data_sha256 = [source(path) for path in cards], data_hash(cards)
         trainer = Trainer(run, sources, data_sha256, folder, process, reader)
         metrics = trainer.train(minutes)

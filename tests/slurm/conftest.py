@@ -1,0 +1,51 @@
+"""One SLURM cluster and one finished workflow on it, shared by all tests here."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.slurm.cluster import Cluster, cgroups_writable, missing_programs
+from tests.slurm.workflow import Workflow
+
+SHAPES = ("two-nodes", "two-gpus", "two-by-two")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests here run one after the other in one process: they share the cluster."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.xdist_group("slurm"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which signal rules the tests have seen."""
+    if not missing_programs():
+        terminalreporter.write_line(
+            "SLURM tests: under proctrack/cgroup, where signals reach tasks alone, as on real clusters"
+            if cgroups_writable()
+            else "SLURM tests: control groups cannot be written here, so under proctrack/linuxproc, where signals reach all processes"
+            " of a job; that SIGTERM reaches trainers under proctrack/cgroup was NOT tested"
+        )
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two virtual nodes."""
+    missing = missing_programs()
+    if missing:
+        reason = f"SLURM: {', '.join(missing)} not installed"
+        (pytest.fail if os.environ.get("REQUIRE_SLURM") else pytest.skip)(reason)
+    with Cluster(tmp_path_factory.mktemp("cluster")).running() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def finished(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """The whole workflow, run to its end, and a training in each shape of launch."""
+    workflow = Workflow(tmp_path_factory.mktemp("slurm") / "work", cluster)
+    cards = [f"results/runs/{run}/card.json" for run in SHAPES]
+    status = workflow.run(*workflow.command("all", *cards))
+    assert status == 0, workflow.said()[-6000:]
+    return workflow
