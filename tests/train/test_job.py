@@ -41,7 +41,7 @@ def two(*_):
         process = distributed.start()
         print("joined", flush=True)
         for _ in range(1000):
-            distributed.any_process(False, process)
+            distributed.agree(process, False)
             time.sleep(0.02)
 stage.pretrain = two
 main()
