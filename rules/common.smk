@@ -74,9 +74,15 @@ def model_of(run):
     return f"{model_folder(run)}/config.json" if EXPERIMENT.runs[run].kind == "clip" else model_folder(run)
 
 
-def baselines():
-    """Untrained CLIP runs among the targets."""
-    return [name for name in EXPERIMENT.target_runs() if EXPERIMENT.runs[name].kind == "clip"]
+def baselines(ablation=None):
+    """Untrained CLIP runs: those among the targets, or those of the sizes of an ablation's members."""
+    members = EXPERIMENT.ablation_runs(ablation) if ablation else EXPERIMENT.target_runs()
+    sizes = {EXPERIMENT.runs[name].model.preset for name in members}
+    return [
+        name
+        for name, run in EXPERIMENT.runs.items()
+        if run.kind == "clip" and (run.model.preset in sizes if ablation else name in members)
+    ]
 
 
 def trained_runs():
@@ -89,18 +95,43 @@ def sorter_of(dataset):
     return next(name for name in trained_runs() if (dataset, "sorting") in EXPERIMENT.protocols(name))
 
 
-def scores(*runs, present=False):
-    """Score files of runs; `present` leaves out benchmarks whose annotations are missing."""
+def captions():
+    """The benchmark whose captions are the descriptive register of distortion: the first there is, else the first."""
+    known = EXPERIMENT.caption_benchmarks()
+    return next((name for name in known if not absent(name)), known[0])
+
+
+def folders_of(benchmark):
+    """Annotations and videos of a benchmark that somebody must bring (a benchmark made by rules lies under results/)."""
+    settings = EXPERIMENT.config.benchmarks[benchmark]
+    return [settings.annotations, *([] if settings.videos.startswith("results/") else [settings.videos])]
+
+
+def absent(benchmark):
+    """Whether annotations or videos of a benchmark are missing."""
+    return any(path in MISSING for path in folders_of(benchmark))
+
+
+def scores(*runs, present=False, only=None):
+    """Score files of runs; `present` leaves out what needs a benchmark that is missing; `only` this protocol."""
+
+    def wanted(subject, protocol):
+        benchmark = captions() if protocol == "distortion" else subject
+        there = benchmark not in EXPERIMENT.config.benchmarks or not absent(benchmark)
+        return only in (None, protocol) and (there or not present)
+
     return [
         f"results/scores/{run}/{subject}.{protocol}.json"
         for run in runs
         for subject, protocol in EXPERIMENT.protocols(run)
-        if not (
-            present
-            and subject in EXPERIMENT.config.benchmarks
-            and EXPERIMENT.config.benchmarks[subject].annotations in MISSING
-        )
+        if wanted(subject, protocol)
     ]
+
+
+def distortion_figures(*ablations):
+    """Figures of the distortion in those of the ablations that freeze more or less of the text tower."""
+    names = [name for name in EXPERIMENT.freeze_ablations() if name in ablations and EXPERIMENT.caption_benchmarks()]
+    return [f"results/report/figures/distortion_{name}.png" for name in names]
 
 
 def clips():
@@ -134,9 +165,7 @@ def missing_files(runs, benchmarks):
     }
     wanted |= {f"{run.model.clip}/config.json": run.model.obtain for run in used}
     wanted |= {run.checkpoint: "download the released checkpoint" for run in used if run.checkpoint}
-    wanted |= {
-        EXPERIMENT.config.benchmarks[name].annotations: EXPERIMENT.config.benchmarks[name].obtain for name in benchmarks
-    }
+    wanted |= {path: EXPERIMENT.config.benchmarks[name].obtain for name in benchmarks for path in folders_of(name)}
     return {path: how for path, how in wanted.items() if not (path.startswith("results/") or Path(path).exists())}
 
 

@@ -7,7 +7,7 @@ rule embed:
     input:
         config="results/runs/{run}/config.json",
         model=lambda wildcards: model_of(wildcards.run),
-        annotations=lambda wildcards: EXPERIMENT.config.benchmarks[wildcards.benchmark].annotations,
+        benchmark=lambda wildcards: folders_of(wildcards.benchmark),
     output:
         "results/embeddings/{run}/{benchmark}.safetensors",
     log:
@@ -78,3 +78,33 @@ rule score_sorting:
     shell:
         "tvts score-sorting {input.config} --model {input.model} --dataset {input.dataset} --reader {params.reader}"
         " --threads {threads} --output {output} > {log} 2>&1"
+
+
+rule score_distortion:
+    # how far the text encoder has moved from its CLIP, on captions and on speech
+    input:
+        config="results/runs/{run}/config.json",
+        model=lambda wildcards: model_of(wildcards.run),
+        dataset="results/datasets/{dataset}/card.json",
+        embeddings=lambda wildcards: f"results/embeddings/{wildcards.run}/{captions()}.safetensors",
+    output:
+        "results/scores/{run}/{dataset}.distortion.json",
+    log:
+        "results/logs/score/{run}/{dataset}.distortion.log",
+    benchmark:
+        "results/benchmarks/score/{run}/{dataset}.distortion.jsonl"
+    conda:
+        "../envs/evaluate.yaml"
+    threads: EXPERIMENT.config.resources.score.threads
+    resources:
+        mem_mb=EXPERIMENT.config.resources.score.mem_mb,
+        runtime=EXPERIMENT.config.resources.score.runtime,
+    params:
+        model=lambda wildcards: model_folder(wildcards.run),
+        benchmark=lambda wildcards: settings("benchmarks", captions()),
+        evaluation=settings("evaluation"),
+        reader=EXPERIMENT.config.media.reader,
+    shell:
+        "tvts score-distortion {input.config} --model {params.model} --dataset {input.dataset}"
+        " --embeddings {input.embeddings} --settings {params.benchmark:q} --evaluation {params.evaluation:q}"
+        " --reader {params.reader} --threads {threads} --output {output} > {log} 2>&1"

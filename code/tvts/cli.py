@@ -217,6 +217,28 @@ def score_sorting(
 
 
 @app.command()
+def score_distortion(
+    config: RunConfig,
+    model: Annotated[Path, typer.Option(help="Model folder, or CLIP folder for baselines.")],
+    dataset: Annotated[
+        Path, typer.Option(help="Card of the dataset whose held-out transcripts are the spoken register.")
+    ],
+    embeddings: Annotated[Path, typer.Option(help="The run's features of the benchmark with captions.")],
+    settings: Settings,
+    evaluation: Settings,
+    output: Output,
+    reader: Reader = "pyav",
+    threads: Threads = 1,
+) -> None:
+    """How far the text encoder has moved from its CLIP, on captions and on speech, and what that costs in retrieval."""
+    from tvts.config import Benchmark, Evaluation, read_settings
+    from tvts.evaluate.distortion import score_distortion as measure
+
+    captions, how = read_settings(Benchmark, settings), read_settings(Evaluation, evaluation)
+    measure(config, model, dataset, embeddings, captions, how, output, reader, threads)
+
+
+@app.command()
 def benchmarks(
     config: Annotated[list[Path], typer.Option(help="config.yaml, and files laid over it.")] = [Path("config.yaml")],  # noqa: B006
 ) -> None:
@@ -248,7 +270,9 @@ def tables(
 
 @app.command()
 def figure(
-    kind: Annotated[Literal["ablation", "training", "funnel", "window"], typer.Argument(help="What to draw.")],
+    kind: Annotated[
+        Literal["ablation", "distortion", "training", "funnel", "window"], typer.Argument(help="What to draw.")
+    ],
     name: Annotated[str, typer.Argument(help="Ablation or dataset.")],
     config: Annotated[Path, typer.Option(help="results/report/config.json")],
     output: Annotated[Path, typer.Option(help="PNG to write; a PDF is written beside it.")],

@@ -38,6 +38,14 @@ def test_ablation_is_mean_and_deviation_over_seeds(scored: Experiment, tmp_path:
     assert r"$\pm$" in (tmp_path / "tables/ablation_depth.tex").read_text()
 
 
+def test_distortion_is_a_table_of_its_own(distorted: Experiment, tmp_path: Path) -> None:
+    write_tables(distorted, tmp_path, tmp_path / "tables")
+    rows = read(tmp_path / "tables/distortion_depth.csv")
+    assert [row["1 - CKA, captions"] for row in rows] == ["0.500 ± 0.000", "0.300 ± 0.000", "0.000 ± 0.000"]
+    assert [row["speech R@1 across"] for row in rows] == ["11.0 ± 1.0", "21.0 ± 1.0", "31.0 ± 1.0"]
+    assert "toy distortion" not in (tmp_path / "tables/results.md").read_text()
+
+
 def test_unfinished_ablations_say_how_far_they_are(
     experiment: Experiment, add_score: Callable[..., None], tmp_path: Path
 ) -> None:

@@ -120,16 +120,50 @@ class Experiment:
         return [run for runs in self.members[ablation].values() for run in runs]
 
     def protocols(self, run: str) -> list[tuple[str, str]]:
-        """(benchmark or dataset, protocol) pairs that score `run`."""
+        """(benchmark or dataset, protocol) pairs that score `run`: benchmarks of the targets, sorting of the transcripts
+        it learns from, and, in ablations over frozen blocks, distortion.
+        """
         pairs: list[tuple[str, str]] = [
             (name, protocol)
             for name in self.config.targets.benchmarks
             for protocol in self.config.benchmarks[name].protocols
         ]
-        data = self.runs[run].data
-        if self.runs[run].kind == "tvts" and data is not None and self.runs[run].objective.sorting_weight > 0:
-            pairs += [(name, "sorting") for name in data.datasets if self.config.datasets[name].text == "transcript"]
+        if self.runs[run].kind == "tvts" and self.runs[run].objective.sorting_weight > 0:
+            pairs += [(name, "sorting") for name in self._spoken(run)]
+        if run in self.heard and self.caption_benchmarks():
+            pairs.append((self.heard[run], "distortion"))
         return pairs
+
+    def freeze_ablations(self) -> list[str]:
+        """Ablations over the depth to which the text tower is frozen: those whose members' distortion is measured."""
+        return [
+            name
+            for name, ablation in self.config.ablations.items()
+            if ablation.axis == "text.frozen_blocks" and self._spoken(self.ablation_runs(name)[0])
+        ]
+
+    @functools.cached_property
+    def heard(self) -> dict[str, str]:
+        """Run -> dataset whose transcripts its distortion is measured on: members of freeze ablations, and their CLIPs."""
+        found: dict[str, str] = {}
+        for ablation in self.freeze_ablations():
+            members = self.ablation_runs(ablation)
+            presets = {self.runs[run].model.preset for run in members}
+            clips = [name for name, run in self.runs.items() if run.kind == "clip" and {run.model.preset} == presets]
+            for run in (*members, *clips):
+                found.setdefault(run, self._spoken(members[0])[0])
+        return found
+
+    def caption_benchmarks(self) -> list[str]:
+        """Target benchmarks with captions: the descriptive register."""
+        return [
+            name for name in self.config.targets.benchmarks if "retrieval" in self.config.benchmarks[name].protocols
+        ]
+
+    def _spoken(self, run: str) -> list[str]:
+        """Datasets with transcripts that a run learns from."""
+        data = self.runs[run].data
+        return [name for name in data.datasets if self.config.datasets[name].text == "transcript"] if data else []
 
 
 def frozen_run(experiment: Experiment, name: str) -> str:

@@ -11,12 +11,23 @@ from pathlib import Path
 from tvts.config import Experiment
 from tvts.files import atomic
 from tvts.report import paper
-from tvts.report.scores import Metric, Scores
+from tvts.report.scores import Metric, Scores, baseline_of, distortion_files
 
 Cell = str | int | float | None
 """A number is shown with one decimal; None was not run."""
 
 NOT_RUN = "not run"
+DISTORTION = {
+    "descriptive_cka_drift": ("1 - CKA, captions", 3),
+    "spoken_cka_drift": ("1 - CKA, speech", 3),
+    "descriptive_cosine_drift": ("1 - cosine, captions", 3),
+    "spoken_cosine_drift": ("1 - cosine, speech", 3),
+    "descriptive_R@1": ("captions R@1", 1),
+    "descriptive_R@1_across": ("captions R@1 across", 1),
+    "spoken_R@1": ("speech R@1", 1),
+    "spoken_R@1_across": ("speech R@1 across", 1),
+}
+"""Metric -> column and digits."""
 LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"} | {"±": r"$\pm$"}
 )
@@ -36,13 +47,19 @@ def write_tables(experiment: Experiment, results: Path, output: Path) -> None:
     """Write all tables to the folder `output`.
 
     `results` (every run by headline metric), `scores` (every metric of every score), `ablation_{name}` (label by
-    metric, mean ± standard deviation over seeds) of the target ablations, and, when the paper's runs are among the
+    metric, mean ± standard deviation over seeds) of the target ablations, `distortion_{name}` of those over frozen
+    blocks, and, when the paper's runs are among the
     targets, `paper_table{2,3,4}` (paper | ours | difference | coverage). What was not run is said, never shown as zero.
     """
     scores = Scores(experiment, results)
     tables = {"results": results_table(experiment, scores), "scores": scores_table(scores)}
     tables |= {
         f"ablation_{name}": ablation_table(experiment, name, scores) for name in experiment.config.targets.ablations
+    }
+    tables |= {
+        f"distortion_{name}": distortion_table(experiment, name, scores)
+        for name in experiment.freeze_ablations()
+        if name in experiment.config.targets.ablations
     }
     if any(row.run in experiment.target_runs() for row in paper.rows()):
         tables |= {f"paper_table{number}": paper_table(number, scores) for number in paper.TITLES}
@@ -88,6 +105,22 @@ def ablation_table(experiment: Experiment, name: str, scores: Scores) -> Table:
     return Table(f"Ablation: {title}", [title, "runs", *(metric.title for metric in metrics)], rows, note)
 
 
+def distortion_table(experiment: Experiment, name: str, scores: Scores) -> Table:
+    """Label by drift at the text tower's output and retrieval of either register, mean ± standard deviation over seeds."""
+    files = distortion_files(experiment, name, scores)
+    rows: list[list[Cell]] = []
+    for label, runs in experiment.members[name].items():
+        bodies = files.get(label, [])
+        values = (mean_sd([body["metrics"][key] for body in bodies], digits) for key, (_, digits) in DISTORTION.items())
+        rows.append([label, f"{len(bodies)}/{len(runs)}", *values])
+    title = experiment.config.ablations[name].title or name
+    note = (
+        "Drift of the text output from the initial encoder, 0 = unmoved. R@1 in percent, among the videos of the query's "
+        "register; across: among those of both. Mean ± standard deviation over seeds."
+    )
+    return Table(f"Distortion: {title}", [title, "runs", *(text for text, _ in DISTORTION.values())], rows, note)
+
+
 def paper_table(number: int, scores: Scores) -> Table:
     """The paper's table beside ours."""
     rows: list[list[Cell]] = []
@@ -102,23 +135,12 @@ def paper_table(number: int, scores: Scores) -> Table:
     return Table(f"Table {number} of the paper: {paper.TITLES[number]}", columns, rows, note)
 
 
-def baseline_of(experiment: Experiment, ablation: str, scores: Scores) -> str | None:
-    """The scored CLIP run of the model size that an ablation's members share, if there is one."""
-    presets = {experiment.runs[run].model.preset for run in experiment.ablation_runs(ablation)}
-    fitting = (
-        name
-        for name, run in experiment.runs.items()
-        if run.kind == "clip" and {run.model.preset} == presets and name in scores.runs()
-    )
-    return next(fitting, None)
-
-
-def mean_sd(values: Sequence[float]) -> str | None:
+def mean_sd(values: Sequence[float], digits: int = 1) -> str | None:
     """`71.2 ± 0.8`; without ± for a single value, None for none."""
     if not values:
         return None
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.1f}{spread}"
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread}"
 
 
 def write(table: Table, path: Path) -> None:
