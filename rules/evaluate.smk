@@ -26,9 +26,13 @@ rule embed:
         benchmark=lambda wildcards: settings("benchmarks", wildcards.benchmark),
         evaluation=settings("evaluation"),
         reader=EXPERIMENT.config.media.reader,
+        # finished batches lie undeclared, so that a killed job continues; the folder may be deleted
+        cache="results/embeddings/.cache",
+        processes=max(1, EXPERIMENT.config.resources.embed.gpus),
     shell:
         "tvts embed-benchmark {input.config} --model {params.model} --settings {params.benchmark:q}"
-        " --evaluation {params.evaluation:q} --reader {params.reader} --threads {threads} --output {output} > {log} 2>&1"
+        " --evaluation {params.evaluation:q} --reader {params.reader} --cache {params.cache}"
+        " --processes {params.processes} --threads {threads} --output {output} > {log} 2>&1"
 
 
 rule score:

@@ -166,6 +166,10 @@ def embed_benchmark(
     evaluation: Settings,
     output: Output,
     reader: Reader = "pyav",
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of finished batches; none = .cache beside the output.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that share the videos, on a GPU each.")] = 1,
     threads: Threads = 1,
 ) -> None:
     """Embed the videos and texts of a benchmark with a frozen encoder."""
@@ -182,6 +186,8 @@ def embed_benchmark(
         frames=run.model.frames,
         reader=reader,
         output=output,
+        cache=cache,
+        processes=processes,
         threads=threads,
     )
 

@@ -118,9 +118,13 @@ def test_missing_videos_are_counted_and_too_many_refused(table: Benchmark, tvts_
         "items": 7, "used": 5, "missing": 1, "substituted": 1,
         "train_items": 6, "train_used": 5, "train_missing": 1, "train_substituted": 0,
     }  # fmt: skip
-    with pytest.raises(UserError, match=r"1 of 7 are missing and 1 unreadable, the first is .*1\.mp4; .* allows 5%"):
-        run_embed(tvts_folder, "tvts", table, tmp_path / "no.safetensors")
-    assert not (tmp_path / "no.safetensors").exists()
+    with pytest.raises(UserError, match=r"1 of 7 are missing and 0 unreadable, the first is .*1\.mp4; .* allows 5%"):
+        run_embed(tvts_folder, "tvts", table, tmp_path / "no/no.safetensors")
+    assert not (tmp_path / "no").exists()  # files that are not there are told before anything is encoded
+    strict = EVALUATION.model_copy(update={"max_missing_share": 0.2})
+    with pytest.raises(UserError, match=r"1 of 7 are missing and 1 unreadable, the first is .*1\.mp4; .* allows 20%"):
+        run_embed(tvts_folder, "tvts", table, tmp_path / "no/no.safetensors", strict)
+    assert not (tmp_path / "no/no.safetensors").exists()
 
 
 def test_several_texts_of_one_video(tmp_path: Path, bench: Make, tvts_folder: Path) -> None:

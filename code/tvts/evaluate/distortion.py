@@ -21,9 +21,9 @@ from tvts.config.resolve import read_run
 from tvts.corpus.media.read import Reader
 from tvts.evaluate.benchmarks import load
 from tvts.evaluate.device import pick_device
-from tvts.evaluate.embed import Log
 from tvts.evaluate.encoders import Encoder, load_encoder, model_hash
 from tvts.evaluate.features import Features, read_features
+from tvts.evaluate.parts import Log
 from tvts.evaluate.ranks import interval, percent
 from tvts.evaluate.result import Result
 from tvts.evaluate.retrieval import RULES, retrieval_ranks
