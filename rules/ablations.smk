@@ -33,9 +33,7 @@ rule ablation_figure:
 rule distortion_figure:
     input:
         config="results/report/config.json",
-        scores=lambda wildcards: scores(
-            *EXPERIMENT.ablation_runs(wildcards.ablation), *baselines(wildcards.ablation), only="distortion"
-        ),
+        scores=lambda wildcards: distortion_scores(wildcards.ablation),
     output:
         png=report(
             "results/report/figures/distortion_{ablation}.png",

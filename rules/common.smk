@@ -112,26 +112,30 @@ def absent(benchmark):
     return any(path in MISSING for path in folders_of(benchmark))
 
 
-def scores(*runs, present=False, only=None):
-    """Score files of runs; `present` leaves out what needs a benchmark that is missing; `only` this protocol."""
+def scores(*runs, present=False):
+    """Score files of runs; `present` leaves out what needs a benchmark that is missing."""
 
-    def wanted(subject, protocol):
+    def there(subject, protocol):
         benchmark = captions() if protocol == "distortion" else subject
-        there = benchmark not in EXPERIMENT.config.benchmarks or not absent(benchmark)
-        return only in (None, protocol) and (there or not present)
+        return benchmark not in EXPERIMENT.config.benchmarks or not absent(benchmark)
 
     return [
         f"results/scores/{run}/{subject}.{protocol}.json"
         for run in runs
         for subject, protocol in EXPERIMENT.protocols(run)
-        if wanted(subject, protocol)
+        if there(subject, protocol) or not present
     ]
 
 
+def distortion_scores(ablation):
+    """Distortion of an ablation's members and of their CLIP, where more or less of the text tower is frozen."""
+    runs = EXPERIMENT.distortion_runs(ablation) if EXPERIMENT.caption_benchmarks() else {}
+    return [f"results/scores/{run}/{dataset}.distortion.json" for run, dataset in runs.items()]
+
+
 def distortion_figures(*ablations):
-    """Figures of the distortion in those of the ablations that freeze more or less of the text tower."""
-    names = [name for name in EXPERIMENT.freeze_ablations() if name in ablations and EXPERIMENT.caption_benchmarks()]
-    return [f"results/report/figures/distortion_{name}.png" for name in names]
+    """Figures of the distortion in those ablations that have one."""
+    return [f"results/report/figures/distortion_{name}.png" for name in ablations if distortion_scores(name)]
 
 
 def clips():

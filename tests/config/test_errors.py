@@ -44,7 +44,7 @@ PAPER = read_yaml([Path(__file__).parents[2] / "config.yaml"])
         ),
         (
             {"runs": {"b16": {"set": {"data": {"datasets": ["yt2"]}}}}},
-            "runs.b16.data.datasets: unknown name 'yt2' in datasets; known: yt, webvid",
+            "runs.b16.data.datasets: unknown name 'yt2' in datasets; known: yt, yt_k2, yt_k3, yt_k5, webvid",
         ),
         (
             {"runs": {"new": {"extends": "b99"}}},

@@ -27,7 +27,6 @@ def test_small_config(tmp_path: Path) -> None:
         "embed": 6,
         "score": 9,
         "score_sorting": 1,
-        "score_distortion": 2,
         "freeze_config": 1,
         "tables": 1,
         "training_figure": 1,
@@ -55,7 +54,8 @@ def test_every_ablation_is_a_target_of_its_own(tmp_path: Path, name: str) -> Non
     assert counts["pretrain"] == len(members) == len(experiment.members[name])
     assert counts["embed"] >= 2 * len(members)
     assert counts["ablation_figure"] == counts[f"ablation_{name}"] == 1
-    assert counts.get("distortion_figure", 0) == (name in experiment.freeze_ablations())
+    assert counts.get("score_distortion", 0) == len(experiment.distortion_runs(name))
+    assert counts.get("distortion_figure", 0) == bool(experiment.distortion_runs(name))
 
 
 def test_the_ablations_of_the_paper_are_there() -> None:

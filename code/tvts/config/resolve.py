@@ -130,29 +130,24 @@ class Experiment:
         ]
         if self.runs[run].kind == "tvts" and self.runs[run].objective.sorting_weight > 0:
             pairs += [(name, "sorting") for name in self._spoken(run)]
-        if run in self.heard and self.caption_benchmarks():
-            pairs.append((self.heard[run], "distortion"))
+        heard = [self.distortion_runs(name) for name in self.config.targets.ablations]
+        if self.caption_benchmarks():
+            pairs += dict.fromkeys((datasets[run], "distortion") for datasets in heard if run in datasets)
         return pairs
 
-    def freeze_ablations(self) -> list[str]:
-        """Ablations over the depth to which the text tower is frozen: those whose members' distortion is measured."""
-        return [
-            name
-            for name, ablation in self.config.ablations.items()
-            if ablation.axis == "text.frozen_blocks" and self._spoken(self.ablation_runs(name)[0])
-        ]
+    def distortion_runs(self, ablation: str) -> dict[str, str]:
+        """Runs whose distortion is measured -> the dataset whose transcripts it is measured on.
 
-    @functools.cached_property
-    def heard(self) -> dict[str, str]:
-        """Run -> dataset whose transcripts its distortion is measured on: members of freeze ablations, and their CLIPs."""
-        found: dict[str, str] = {}
-        for ablation in self.freeze_ablations():
-            members = self.ablation_runs(ablation)
-            presets = {self.runs[run].model.preset for run in members}
-            clips = [name for name, run in self.runs.items() if run.kind == "clip" and {run.model.preset} == presets]
-            for run in (*members, *clips):
-                found.setdefault(run, self._spoken(members[0])[0])
-        return found
+        These are the members of an ablation over the depth to which the text tower is frozen, and the CLIP they start
+        from; none for other ablations.
+        """
+        members = self.ablation_runs(ablation)
+        spoken = self._spoken(members[0])
+        if self.config.ablations[ablation].axis != "text.frozen_blocks" or not spoken:
+            return {}
+        sizes = {self.runs[run].model.preset for run in members}
+        clips = [name for name, run in self.runs.items() if run.kind == "clip" and {run.model.preset} == sizes]
+        return dict.fromkeys([*members, *clips], spoken[0])
 
     def caption_benchmarks(self) -> list[str]:
         """Target benchmarks with captions: the descriptive register."""

@@ -159,10 +159,15 @@ def _options(items: list[Item], worker: _Worker) -> dict[str, Tensor]:
 
 
 def _probe_training(items: Sequence[Item], encoded: _Videos) -> dict[str, Tensor]:
-    """Training features and labels; videos without frames teach nothing and are left out."""
+    """Training features, labels and groups (numbered); videos without frames teach nothing and are left out."""
     kept = [i for i, row in enumerate(encoded.row.tolist()) if encoded.problems[row] is None]
-    labels = torch.tensor([items[i].label for i in kept])
-    return {"train_video": encoded.features[encoded.row[kept]], "train_label": labels}
+    names = [items[i].group or f"item {i}" for i in kept]
+    number = {name: index for index, name in enumerate(dict.fromkeys(names))}
+    return {
+        "train_video": encoded.features[encoded.row[kept]],
+        "train_label": torch.tensor([items[i].label for i in kept]),
+        "train_group": torch.tensor([number[name] for name in names]),
+    }
 
 
 def _check_finite(tensors: dict[str, Tensor], model_dir: Path) -> None:

@@ -58,11 +58,11 @@ def write_tables(experiment: Experiment, results: Path, output: Path) -> None:
     }
     tables |= {
         f"distortion_{name}": distortion_table(experiment, name, scores)
-        for name in experiment.freeze_ablations()
-        if name in experiment.config.targets.ablations
+        for name in experiment.config.targets.ablations
+        if experiment.distortion_runs(name)
     }
-    if any(row.run in experiment.target_runs() for row in paper.rows()):
-        tables |= {f"paper_table{number}": paper_table(number, scores) for number in paper.TITLES}
+    if any({*_standing_for(row, experiment, scores)} & {*experiment.target_runs()} for row in paper.rows()):
+        tables |= {f"paper_table{number}": paper_table(number, experiment, scores) for number in paper.TITLES}
     for name, table in tables.items():
         write(table, output / name)
 
@@ -121,18 +121,25 @@ def distortion_table(experiment: Experiment, name: str, scores: Scores) -> Table
     return Table(f"Distortion: {title}", [title, "runs", *(text for text, _ in DISTORTION.values())], rows, note)
 
 
-def paper_table(number: int, scores: Scores) -> Table:
-    """The paper's table beside ours."""
+def paper_table(number: int, experiment: Experiment, scores: Scores) -> Table:
+    """The paper's table beside ours, and beside released checkpoints that are among the targets or scored."""
     rows: list[list[Cell]] = []
     for row in paper.rows():
-        if row.table == number:
-            ours = scores.value(row.run, Metric(row.benchmark, row.protocol, row.metric))
+        for run in _standing_for(row, experiment, scores) if row.table == number else ():
+            ours = scores.value(run, Metric(row.benchmark, row.protocol, row.metric))
             difference = None if ours is None else f"{ours - row.value:+.1f}"
-            coverage = scores.coverage(row.run, row.benchmark, row.protocol)
-            rows.append([row.model, row.benchmark, row.metric, row.value, ours, difference, coverage])
-    columns = ["model", "benchmark", "metric", "paper", "ours", "difference", "coverage"]
-    note = f"Paper: {paper.SOURCE}. Ours: the run of config.yaml that stands for the model. Coverage: items whose video could be read."
+            coverage = scores.coverage(run, row.benchmark, row.protocol)
+            rows.append([row.model, run, row.benchmark, row.metric, row.value, ours, difference, coverage])
+    columns = ["model", "run", "benchmark", "metric", "paper", "ours", "difference", "coverage"]
+    note = f"Paper: {paper.SOURCE}. Ours: the run of that name. Coverage: items whose video could be read."
     return Table(f"Table {number} of the paper: {paper.TITLES[number]}", columns, rows, note)
+
+
+def _standing_for(row: paper.Row, experiment: Experiment, scores: Scores) -> list[str]:
+    """Our run for a row of the paper, and the checkpoints that its authors released for it."""
+    shown = {*experiment.target_runs(), *scores.runs()}
+    released = (name for name, run in experiment.runs.items() if run.kind == "official" and run.model.preset == row.run)
+    return [row.run, *(name for name in released if name in shown)]
 
 
 def mean_sd(values: Sequence[float], digits: int = 1) -> str | None:
