@@ -90,6 +90,11 @@ def trained_runs():
     return [name for name in EXPERIMENT.target_runs() if EXPERIMENT.runs[name].kind == "tvts"]
 
 
+def training_figures():
+    """The figure of the trainings, if there are any among the targets."""
+    return ["results/report/figures/training.png"] if trained_runs() else []
+
+
 def sorter_of(dataset):
     """The first target run that sorts a dataset's windows: the one whose example is shown."""
     return next(name for name in trained_runs() if (dataset, "sorting") in EXPERIMENT.protocols(name))

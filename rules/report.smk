@@ -114,8 +114,9 @@ rule track:
     input:
         config="results/report/config.json",
         tables="results/report/tables/results.csv",
-        training="results/report/figures/training.png",
+        training=training_figures(),
         ablations=expand("results/report/figures/ablation_{ablation}.png", ablation=EXPERIMENT.config.targets.ablations),
+        distortion=distortion_figures(*EXPERIMENT.config.targets.ablations),
         scores=scores(*EXPERIMENT.target_runs(), present=True),
     output:
         "results/mlflow.json",

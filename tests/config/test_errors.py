@@ -48,7 +48,8 @@ PAPER = read_yaml([Path(__file__).parents[2] / "config.yaml"])
         ),
         (
             {"runs": {"new": {"extends": "b99"}}},
-            "runs.new.extends: unknown name 'b99' in runs; known: b16, b32, h14, clip-b32, clip-b16, clip-h14, new",
+            "runs.new.extends: unknown name 'b99' in runs; known: b16, b32, h14, clip-b32, clip-b16, clip-h14, "
+            "official-b32, official-b16, official-h14, new",
         ),
         (
             {"runs": {"b32": {"extends": "h14"}, "h14": {"extends": "b32"}}},
