@@ -275,6 +275,19 @@ def tables(
 
 
 @app.command()
+def page(
+    config: Annotated[Path, typer.Option(help="results/report/config.json")],
+    output: Annotated[Path, typer.Option(help="HTML to write; beside it an .rst for Snakemake's report.")],
+    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
+) -> None:
+    """Write the report's front page: what was run, on what data, what came out, how it compares, what is missing."""
+    from tvts.config import Experiment
+    from tvts.report.page import write_page
+
+    write_page(Experiment.load(config), results, output)
+
+
+@app.command()
 def figure(
     kind: Annotated[
         Literal["ablation", "distortion", "training", "funnel", "window"], typer.Argument(help="What to draw.")
