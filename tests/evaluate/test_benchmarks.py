@@ -2,13 +2,14 @@
 
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tvts.config import Benchmark, UserError
+from tvts.config import Benchmark, Experiment, UserError
 from tvts.evaluate.benchmarks import adapters, load, survey
 
 Make = Callable[..., Benchmark]
@@ -347,3 +348,31 @@ def test_split_is_one_of_three(tmp_path: Path, bench: Make) -> None:
     write(tmp_path / "h/wave_test_split1.txt", "b.avi 2\n")
     with pytest.raises(UserError, match="split: got 4; should be 1, 2 or 3"):
         load(bench("hmdb51", "h", ["recognition"], split=4))
+
+
+# --- what docs/benchmarks.md says -------------------------------------------------------------------------------------
+
+DOCS = Path(__file__).parents[2] / "docs/benchmarks.md"
+
+
+def examples(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_documented_adapter_works(tmp_path: Path, bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tvts.evaluate import benchmarks
+
+    (code,) = examples("python")
+    write(tmp_path / "adapters/youcook2.py", code)
+    monkeypatch.setattr(benchmarks, "__path__", [*benchmarks.__path__, str(tmp_path / "adapters")])
+    write(tmp_path / "y.csv", "clip,sentence\nx_001,add the onions\n")
+    assert texts(bench("youcook2", "y.csv", ["retrieval"], ["x_001.mp4"], expected=None)) == [
+        ("x_001.mp4", "add the onions")
+    ]
+    with pytest.raises(UserError, match="expected 3350 items, found 1"):
+        load(bench("youcook2", "y.csv", ["retrieval"]))
+
+
+@pytest.mark.parametrize("example", examples("yaml"))
+def test_the_documented_overlays_are_configs(tmp_path: Path, example: str) -> None:
+    Experiment.load(DOCS.parents[1] / "config.yaml", write(tmp_path / "mine.yaml", example))
