@@ -250,14 +250,16 @@ def benchmarks(
 ) -> None:
     """List the benchmarks with what was found of each on disk."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from tvts.config import Experiment
     from tvts.evaluate.benchmarks import survey
 
-    found = Table("benchmark", "state", "items", "videos", "")
-    for row in survey(Experiment.load(*config).config.benchmarks):
-        found.add_row(row["benchmark"], row["state"], str(row["items"]), str(row["videos"]), row["message"])
+    known = Experiment.load(*config).config.benchmarks
+    found = Table("benchmark", "state", "items", "videos", Column("", overflow="fold"))
+    for row in survey(known):
+        how = f". To get it: {known[row['benchmark']].obtain}" if row["message"] else ""
+        found.add_row(row["benchmark"], row["state"], str(row["items"]), str(row["videos"]), row["message"] + how)
     Console().print(found)
 
 
