@@ -1,6 +1,6 @@
-# Purpose: tables, figures, front page, MLflow; `snakemake --report results/report/report.html` then gathers them in one file.
+# Purpose: tables, figures, MLflow; `snakemake --report results/report/report.html` then gathers them in one page.
 # Needs:   scores of all target runs, cards of datasets, metrics of trainings. A benchmark without data is left out and shown as not run.
-# Makes:   results/report/tables/*.{md,csv,tex}, results/report/figures/*.{png,pdf}, results/report/index.html, results/mlflow.db
+# Makes:   results/report/tables/*.{md,csv,tex}, results/report/figures/*.{png,pdf}, results/mlflow.db
 
 
 rule freeze_config:
@@ -44,6 +44,26 @@ rule tables:
         folder=subpath(output.results, parent=True),
     shell:
         "tvts tables --config {input.config} --output {params.folder} > {log} 2>&1"
+
+
+rule page:
+    # what was run, on what data, what came out, how it compares, what is missing; also the front of Snakemake's report
+    input:
+        config="results/report/config.json",
+        tables="results/report/tables/results.csv",
+        figures=expand("results/report/figures/ablation_{ablation}.png", ablation=EXPERIMENT.config.targets.ablations),
+        distortion=distortion_figures(*EXPERIMENT.config.targets.ablations),
+        scores=scores(*EXPERIMENT.target_runs(), present=True),
+    output:
+        html="results/report/index.html",
+        rst="results/report/index.rst",
+    log:
+        "results/logs/report/page.log",
+    localrule: True
+    conda:
+        "../envs/report.yaml"
+    shell:
+        "tvts page --config {input.config} --output {output.html} > {log} 2>&1"
 
 
 rule training_figure:
@@ -107,26 +127,6 @@ rule window_figure:
         "../envs/report.yaml"
     shell:
         "tvts figure window {wildcards.dataset} --config {input.config} --output {output.png} > {log} 2>&1"
-
-
-rule page:
-    # what was run, on what data, what came out, how it compares, what is missing; also the front of Snakemake's report
-    input:
-        config="results/report/config.json",
-        tables="results/report/tables/results.csv",
-        figures=expand("results/report/figures/ablation_{ablation}.png", ablation=EXPERIMENT.config.targets.ablations),
-        distortion=distortion_figures(*EXPERIMENT.config.targets.ablations),
-        scores=scores(*EXPERIMENT.target_runs(), present=True),
-    output:
-        html="results/report/index.html",
-        rst="results/report/index.rst",
-    log:
-        "results/logs/report/page.log",
-    localrule: True
-    conda:
-        "../envs/report.yaml"
-    shell:
-        "tvts page --config {input.config} --output {output.html} > {log} 2>&1"
 
 
 rule track:

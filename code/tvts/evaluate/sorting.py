@@ -13,8 +13,8 @@ from tvts.config import UserError
 from tvts.config.resolve import read_run
 from tvts.corpus.media.read import Reader
 from tvts.evaluate.device import pick_device
+from tvts.evaluate.embed import Log
 from tvts.evaluate.encoders import TVTSEncoder, model_hash
-from tvts.evaluate.parts import Log
 from tvts.evaluate.ranks import interval, percent
 from tvts.evaluate.result import Result
 from tvts.evaluate.score import write_result
