@@ -46,13 +46,15 @@ STYLE = """
 def write_page(experiment: Experiment, results: Path, output: Path) -> None:
     """Write the page to `output` (.html), and beside it as .rst for `snakemake --report`.
 
-    Everything is read from what lies under `results`; what is not there is listed as missing.
+    Everything is read from what lies under `results`; what is not there is listed as missing. Snakemake's report has the
+    figures on pages of their own.
     """
-    body = f"<style>{STYLE}</style>\n<div class='tvts'>\n{_Page(experiment, results).body()}\n</div>"
+    page = _Page(experiment, results)
+    front = f"<style>{STYLE}</style>\n<div class='tvts'>\n{page.body()}\n</div>"
     head = "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>TVTSv2 report</title></head>"
-    indented = "\n".join(f"   {line}" for line in body.splitlines())
+    indented = "\n".join(f"   {line}" for line in front.splitlines())
     pages = {
-        ".html": f"{head}<body style='margin:2rem'>\n{body}\n</body></html>\n",
+        ".html": f"{head}<body style='margin:2rem'>\n{front}\n<div class='tvts'>{page.figures()}</div>\n</body></html>\n",
         ".rst": f"{{% raw %}}\n.. raw:: html\n\n{indented}\n\n{{% endraw %}}\n",
     }
     for suffix, text in pages.items():
@@ -76,13 +78,13 @@ class _Page:
         self.gaps = list(self._gaps())
 
     def body(self) -> str:
+        """The five answers."""
         sections = {
             "What was run": self._run(),
             "On what data": self._data(),
             "What came out": self._results(),
             "How it compares": self._comparison(),
             "What is missing": self._missing(),
-            "Figures": self._figures(),
         }
         parts = [f"<h2>{title}</h2>\n{text}" for title, text in sections.items() if text]
         return "\n".join(
@@ -198,13 +200,14 @@ class _Page:
             rows.append([metric.title, None if chance is None else f"{chance:.3g}", *values])
         return _table(Table("", ["metric", "chance", *columns], rows), best_from=2)
 
-    def _figures(self) -> str:
+    def figures(self) -> str:
+        """The ablations' figures, inside the page."""
         images = [
             self._image(f"{kind}_{name}", f"{kind.title()}: {self.experiment.config.ablations[name].title or name}")
             for name in self.experiment.config.targets.ablations
             for kind in ("ablation", "distortion")
         ]
-        return f"<div class='figures'>{''.join(filter(None, images))}</div>" if any(images) else ""
+        return f"<h2>Figures</h2><div class='figures'>{''.join(filter(None, images))}</div>" if any(images) else ""
 
     def _image(self, stem: str, caption: str) -> str | None:
         path = self.layout.report / "figures" / f"{stem}.png"
@@ -305,7 +308,8 @@ def _table(table: Table, best_from: int | None = None) -> str:
             text = _text(NOT_RUN if cell is None else show(cell))
             cells.append(f"<td{side}>{f'<b>{text}</b>' if wins else f'<i>{text}</i>' if cell is None else text}</td>")
         body.append(f"<tr>{''.join(cells)}</tr>")
-    return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    rows = "\n".join(body)  # docutils refuses very long lines
+    return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
 
 
 def _number(cell: Cell) -> float | None:
