@@ -52,6 +52,10 @@ rule score:
     resources:
         mem_mb=EXPERIMENT.config.resources.score.mem_mb,
         runtime=EXPERIMENT.config.resources.score.runtime,
+        # a probe on Kinetics fits 400 classes on 240,000 features a few hundred times
+        gpu=lambda wildcards: (
+            min(1, EXPERIMENT.config.resources.embed.gpus) if wildcards.protocol == "linear_probe" else 0
+        ),
     params:
         evaluation=settings("evaluation"),
     shell:

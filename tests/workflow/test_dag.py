@@ -59,6 +59,15 @@ def test_every_ablation_is_a_target_of_its_own(tmp_path: Path, name: str) -> Non
     assert counts.get("distortion_figure", 0) == bool(experiment.distortion_runs(name))
 
 
+def test_distortion_takes_the_captions_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "data/didemo/videos").mkdir(parents=True)
+    (tmp_path / "data/didemo/DiDeMo_test.tsv").write_text("a dog\tx.mp4\n", encoding="utf-8")
+    targets = SMALL["targets"] | {"ablations": ["freeze_depth"], "benchmarks": ["msrvtt", "didemo"]}
+    run = snakemake(tmp_path, "results/scores/b16/yt.distortion.json", "-n", overlay=SMALL | {"targets": targets})
+    assert "results/embeddings/b16/didemo.safetensors" in run.stdout
+    assert "embeddings/b16/msrvtt" not in run.stdout
+
+
 def test_the_ablations_of_the_paper_are_there() -> None:
     experiment = Experiment.load(ROOT / "config.yaml")
     values = {name: [str(label) for label in labels] for name, labels in experiment.members.items()}
