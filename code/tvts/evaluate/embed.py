@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from tvts.evaluate.benchmarks import Item, Items, load
 from tvts.evaluate.device import pick_device
 from tvts.evaluate.encoders import Encoder, load_encoder, model_hash
 from tvts.evaluate.features import write_features
-from tvts.evaluate.parts import Encoded, Log, Recipe, encode_videos
+from tvts.evaluate.parts import Log, Recipe, encode_videos
 from tvts.evaluate.pixels import Preset
 from tvts.files import sha256_json
 from tvts.train.stage import code_hash
@@ -71,12 +71,12 @@ def embed(
     write_features(output, tensors, about)
 
 
-class _Videos(Encoded):
-    """Features of the distinct videos of a list of items; `row[i]` is the one of item i."""
+class _Videos(NamedTuple):
+    """Features of the distinct videos of a list of items, and their problems; `row[i]` is the one of item i."""
 
-    def __init__(self, features: Tensor, row: Tensor, problems: list[str | None]) -> None:
-        super().__init__(features, problems)
-        self.row = row
+    features: Tensor
+    problems: list[str | None]
+    row: Tensor
 
     def coverage(self) -> dict[str, int]:
         """Items by what their video gave: own frames (`used`), no file (`missing`), unreadable (`substituted`)."""
@@ -105,7 +105,7 @@ class _Worker:
         encoded = encode_videos(self.recipe, self.encoder, list(place), what, self.log)
         row = torch.tensor([place[item.video] for item in items])
         self._check(items, [encoded.problems[place[item.video]] for item in items], what)
-        return _Videos(encoded.features, row, encoded.problems)
+        return _Videos(*encoded, row)
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Features [N, E] of N texts; equal texts get identical features."""

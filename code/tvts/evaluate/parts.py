@@ -7,7 +7,7 @@ video again, and several processes share the parts of a job without talking to e
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -52,12 +52,11 @@ class Part(NamedTuple):
     file: Path
 
 
-@dataclass
-class Encoded:
+class Encoded(NamedTuple):
     """Features [V, E] of V videos, and for each what kept it from giving frames of its own."""
 
     features: Tensor
-    problems: list[str | None] = field(default_factory=list)
+    problems: list[str | None]
 
 
 def encode_videos(recipe: Recipe, encoder: Encoder, paths: Sequence[Path], what: str, log: Log) -> Encoded:
