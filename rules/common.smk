@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 from tvts.config import Experiment, UserError, frozen_run
 from tvts.files import sha256_json
+from tvts.report import paper
 
 
 def resolved_experiment():
@@ -141,6 +142,19 @@ def distortion_scores(ablation):
 def distortion_figures(*ablations):
     """Figures of the distortion in those ablations that have one."""
     return [f"results/report/figures/distortion_{name}.png" for name in ablations if distortion_scores(name)]
+
+
+def paper_tables():
+    """The paper's tables with ours beside, if any target run stands for one of its models."""
+    numbers = paper.TITLES if paper.concerns(EXPERIMENT) else []
+    return [f"results/report/tables/paper_table{number}.csv" for number in numbers]
+
+
+def report_what_is_there():
+    """Tables and front page from what is done, whatever failed. For the main process."""
+    if Path("results/report/config.json").exists():
+        for command in ("tables --output results/report/tables", "page --output results/report/index.html"):
+            shell(f"tvts {command} --config results/report/config.json")
 
 
 def clips():

@@ -29,6 +29,21 @@ rule tables:
             caption="../workflow/report/tables.rst",
             labels={"table": "all runs"},
         ),
+        paper=report(
+            paper_tables(),
+            category="Results",
+            caption="../workflow/report/tables.rst",
+            labels={"table": "ours beside the paper"},
+        ),
+        distortion=report(
+            [
+                figure.replace("figures", "tables").replace(".png", ".csv")
+                for figure in distortion_figures(*EXPERIMENT.config.targets.ablations)
+            ],
+            category="Ablations",
+            caption="../workflow/report/tables.rst",
+            labels={"table": "distortion, means over seeds"},
+        ),
         ablations=report(
             expand("results/report/tables/ablation_{ablation}.csv", ablation=EXPERIMENT.config.targets.ablations),
             category="Ablations",

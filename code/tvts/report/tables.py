@@ -61,7 +61,7 @@ def write_tables(experiment: Experiment, results: Path, output: Path) -> None:
         for name in experiment.config.targets.ablations
         if experiment.distortion_runs(name)
     }
-    if any({*standing_for(row, experiment, scores)} & {*experiment.target_runs()} for row in paper.rows()):
+    if paper.concerns(experiment):
         tables |= {f"paper_table{number}": paper_table(number, experiment, scores) for number in paper.TITLES}
     for name, table in tables.items():
         write(table, output / name)
@@ -125,7 +125,7 @@ def paper_table(number: int, experiment: Experiment, scores: Scores) -> Table:
     """The paper's table beside ours, and beside released checkpoints that are among the targets or scored."""
     rows: list[list[Cell]] = []
     for row in paper.rows():
-        for run in standing_for(row, experiment, scores) if row.table == number else ():
+        for run in _standing_for(row, experiment, scores) if row.table == number else ():
             ours = scores.value(run, Metric(row.benchmark, row.protocol, row.metric))
             difference = None if ours is None else f"{ours - row.value:+.1f}"
             coverage = scores.coverage(run, row.benchmark, row.protocol)
@@ -135,7 +135,7 @@ def paper_table(number: int, experiment: Experiment, scores: Scores) -> Table:
     return Table(f"Table {number} of the paper: {paper.TITLES[number]}", columns, rows, note)
 
 
-def standing_for(row: paper.Row, experiment: Experiment, scores: Scores) -> list[str]:
+def _standing_for(row: paper.Row, experiment: Experiment, scores: Scores) -> list[str]:
     """Our run for a row of the paper, and the checkpoints that its authors released for it."""
     shown = {*experiment.target_runs(), *scores.runs()}
     released = (name for name, run in experiment.runs.items() if run.kind == "official" and run.model.preset == row.run)
