@@ -269,12 +269,11 @@ class _Page:
                     f"run {run}: {what}",
                     self.experiment.runs[run].model.obtain if kind == "clip" else f"snakemake results/runs/{run}/model",
                 )
-        lost = [
-            key
-            for key in self.wanted
-            if key not in self.scores.files and key[1] not in absent and self._is_there(key[0])
-        ]
-        for run, subject, protocol in lost:
+        uncaptioned = absent.issuperset(self.experiment.caption_benchmarks())
+        for run, subject, protocol in self.wanted:
+            blocked = subject in absent or (protocol == "distortion" and uncaptioned) or not self._is_there(run)
+            if blocked or (run, subject, protocol) in self.scores.files:
+                continue
             yield _Gap(
                 f"score of {run} on {subject} ({protocol})",
                 f"see results/logs/embed/{run} and results/logs/score/{run}",
