@@ -158,6 +158,20 @@ def bench_model(
         print_bench(measure(size, batch, frames, mask_ratio, device, precision, compile_blocks, seconds))
 
 
+@bench.command("retrieval")
+def bench_retrieval(
+    items: Annotated[int, typer.Option(min=2, help="Texts, and as many videos.")] = 10_000,
+    width: Annotated[int, typer.Option(min=1, help="Width of the features.")] = 512,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Time and memory of retrieval scoring: both directions, raw and with dual softmax."""
+    from tvts.bench.retrieval import bench_retrieval as measure
+
+    found = measure(items, width, threads, device)
+    typer.echo(f"{items} x {items}, width {width}: {found['seconds']:.1f} s, peak {found['peak_gib']:.2f} GiB")
+
+
 @app.command()
 def embed_benchmark(
     config: RunConfig,
