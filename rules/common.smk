@@ -12,6 +12,7 @@ from tvts.config import Experiment, UserError, frozen_run
 from tvts.explain import explain
 from tvts.files import sha256_json
 from tvts.recover import hold
+from tvts.report import paper
 
 
 def resolved_experiment():
@@ -91,9 +92,15 @@ def model_of(run):
     return f"{model_folder(run)}/config.json" if EXPERIMENT.runs[run].kind == "clip" else model_folder(run)
 
 
-def baselines():
-    """Untrained CLIP runs among the targets."""
-    return [name for name in EXPERIMENT.target_runs() if EXPERIMENT.runs[name].kind == "clip"]
+def baselines(ablation=None):
+    """Untrained CLIP runs: those among the targets, or those of the sizes of an ablation's members."""
+    members = EXPERIMENT.ablation_runs(ablation) if ablation else EXPERIMENT.target_runs()
+    sizes = {EXPERIMENT.runs[name].model.preset for name in members}
+    return [
+        name
+        for name, run in EXPERIMENT.runs.items()
+        if run.kind == "clip" and (run.model.preset in sizes if ablation else name in members)
+    ]
 
 
 def trained_runs():
@@ -101,23 +108,70 @@ def trained_runs():
     return [name for name in EXPERIMENT.target_runs() if EXPERIMENT.runs[name].kind == "tvts"]
 
 
+def training_figures():
+    """The figure of the trainings, if there are any among the targets."""
+    return ["results/report/figures/training.png"] if trained_runs() else []
+
+
 def sorter_of(dataset):
     """The first target run that sorts a dataset's windows: the one whose example is shown."""
     return next(name for name in trained_runs() if (dataset, "sorting") in EXPERIMENT.protocols(name))
 
 
+def captions():
+    """The benchmark whose captions are the descriptive register of distortion: the first there is, else the first."""
+    known = EXPERIMENT.caption_benchmarks()
+    return next((name for name in known if not absent(name)), known[0])
+
+
+def folders_of(benchmark):
+    """Annotations and videos of a benchmark that somebody must bring (a benchmark made by rules lies under results/)."""
+    settings = EXPERIMENT.config.benchmarks[benchmark]
+    return [settings.annotations, *([] if settings.videos.startswith("results/") else [settings.videos])]
+
+
+def absent(benchmark):
+    """Whether annotations or videos of a benchmark are missing."""
+    return any(path in MISSING for path in folders_of(benchmark))
+
+
 def scores(*runs, present=False):
-    """Score files of runs; `present` leaves out benchmarks whose annotations are missing."""
+    """Score files of runs; `present` leaves out what needs a benchmark that is missing."""
+
+    def there(subject, protocol):
+        benchmark = captions() if protocol == "distortion" else subject
+        return benchmark not in EXPERIMENT.config.benchmarks or not absent(benchmark)
+
     return [
         f"results/scores/{run}/{subject}.{protocol}.json"
         for run in runs
         for subject, protocol in EXPERIMENT.protocols(run)
-        if not (
-            present
-            and subject in EXPERIMENT.config.benchmarks
-            and EXPERIMENT.config.benchmarks[subject].annotations in MISSING
-        )
+        if there(subject, protocol) or not present
     ]
+
+
+def distortion_scores(ablation):
+    """Distortion of an ablation's members and of their CLIP, where more or less of the text tower is frozen."""
+    runs = EXPERIMENT.distortion_runs(ablation) if EXPERIMENT.caption_benchmarks() else {}
+    return [f"results/scores/{run}/{dataset}.distortion.json" for run, dataset in runs.items()]
+
+
+def distortion_figures(*ablations):
+    """Figures of the distortion in those ablations that have one."""
+    return [f"results/report/figures/distortion_{name}.png" for name in ablations if distortion_scores(name)]
+
+
+def paper_tables():
+    """The paper's tables with ours beside, if any target run stands for one of its models."""
+    numbers = paper.TITLES if paper.concerns(EXPERIMENT) else []
+    return [f"results/report/tables/paper_table{number}.csv" for number in numbers]
+
+
+def report_what_is_there():
+    """Tables and front page from what is done, whatever failed. For the main process."""
+    if Path("results/report/config.json").exists():
+        for command in ("tables --output results/report/tables", "page --output results/report/index.html"):
+            shell(f"tvts {command} --config results/report/config.json")
 
 
 def clips():
@@ -151,9 +205,7 @@ def missing_files(runs, benchmarks):
     }
     wanted |= {f"{run.model.clip}/config.json": run.model.obtain for run in used}
     wanted |= {run.checkpoint: "download the released checkpoint" for run in used if run.checkpoint}
-    wanted |= {
-        EXPERIMENT.config.benchmarks[name].annotations: EXPERIMENT.config.benchmarks[name].obtain for name in benchmarks
-    }
+    wanted |= {path: EXPERIMENT.config.benchmarks[name].obtain for name in benchmarks for path in folders_of(name)}
     return {path: how for path, how in wanted.items() if not (path.startswith("results/") or Path(path).exists())}
 
 

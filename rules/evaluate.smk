@@ -7,7 +7,7 @@ rule embed:
     input:
         config="results/runs/{run}/config.json",
         model=lambda wildcards: model_of(wildcards.run),
-        annotations=lambda wildcards: EXPERIMENT.config.benchmarks[wildcards.benchmark].annotations,
+        benchmark=lambda wildcards: folders_of(wildcards.benchmark),
     output:
         "results/embeddings/{run}/{benchmark}.safetensors",
     log:
@@ -26,9 +26,13 @@ rule embed:
         benchmark=lambda wildcards: settings("benchmarks", wildcards.benchmark),
         evaluation=settings("evaluation"),
         reader=EXPERIMENT.config.media.reader,
+        # finished batches lie undeclared, so that a killed job continues; the folder may be deleted
+        cache="results/embeddings/.cache",
+        processes=max(1, EXPERIMENT.config.resources.embed.gpus),
     shell:
         "tvts embed-benchmark {input.config} --model {params.model} --settings {params.benchmark:q}"
-        " --evaluation {params.evaluation:q} --reader {params.reader} --threads {threads} --output {output} > {log} 2>&1"
+        " --evaluation {params.evaluation:q} --reader {params.reader} --cache {params.cache}"
+        " --processes {params.processes} --threads {threads} --output {output} > {log} 2>&1"
 
 
 rule score:
@@ -48,6 +52,10 @@ rule score:
     resources:
         mem_mb=EXPERIMENT.config.resources.score.mem_mb,
         runtime=EXPERIMENT.config.resources.score.runtime,
+        # a probe on Kinetics fits 400 classes on 240,000 features a few hundred times
+        gpu=lambda wildcards: (
+            min(1, EXPERIMENT.config.resources.embed.gpus) if wildcards.protocol == "linear_probe" else 0
+        ),
     params:
         evaluation=settings("evaluation"),
     shell:
@@ -78,3 +86,33 @@ rule score_sorting:
     shell:
         "tvts score-sorting {input.config} --model {input.model} --dataset {input.dataset} --reader {params.reader}"
         " --threads {threads} --output {output} > {log} 2>&1"
+
+
+rule score_distortion:
+    # how far the text encoder has moved from its CLIP, on captions and on speech
+    input:
+        config="results/runs/{run}/config.json",
+        model=lambda wildcards: model_of(wildcards.run),
+        dataset="results/datasets/{dataset}/card.json",
+        embeddings=lambda wildcards: f"results/embeddings/{wildcards.run}/{captions()}.safetensors",
+    output:
+        "results/scores/{run}/{dataset}.distortion.json",
+    log:
+        "results/logs/score/{run}/{dataset}.distortion.log",
+    benchmark:
+        "results/benchmarks/score/{run}/{dataset}.distortion.jsonl"
+    conda:
+        "../envs/evaluate.yaml"
+    threads: EXPERIMENT.config.resources.score.threads
+    resources:
+        mem_mb=EXPERIMENT.config.resources.score.mem_mb,
+        runtime=EXPERIMENT.config.resources.score.runtime,
+    params:
+        model=lambda wildcards: model_folder(wildcards.run),
+        benchmark=lambda wildcards: settings("benchmarks", captions()),
+        evaluation=settings("evaluation"),
+        reader=EXPERIMENT.config.media.reader,
+    shell:
+        "tvts score-distortion {input.config} --model {params.model} --dataset {input.dataset}"
+        " --embeddings {input.embeddings} --settings {params.benchmark:q} --evaluation {params.evaluation:q}"
+        " --reader {params.reader} --threads {threads} --output {output} > {log} 2>&1"

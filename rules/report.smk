@@ -29,6 +29,21 @@ rule tables:
             caption="../workflow/report/tables.rst",
             labels={"table": "all runs"},
         ),
+        paper=report(
+            paper_tables(),
+            category="Results",
+            caption="../workflow/report/tables.rst",
+            labels={"table": "ours beside the paper"},
+        ),
+        distortion=report(
+            [
+                figure.replace("figures", "tables").replace(".png", ".csv")
+                for figure in distortion_figures(*EXPERIMENT.config.targets.ablations)
+            ],
+            category="Ablations",
+            caption="../workflow/report/tables.rst",
+            labels={"table": "distortion, means over seeds"},
+        ),
         ablations=report(
             expand("results/report/tables/ablation_{ablation}.csv", ablation=EXPERIMENT.config.targets.ablations),
             category="Ablations",
@@ -50,6 +65,26 @@ rule tables:
         folder=subpath(output.results, parent=True),
     shell:
         "tvts tables --config {input.config} --output {params.folder} > {log} 2>&1"
+
+
+rule page:
+    # what was run, on what data, what came out, how it compares, what is missing; also the front of Snakemake's report
+    input:
+        config="results/report/config.json",
+        tables="results/report/tables/results.csv",
+        figures=expand("results/report/figures/ablation_{ablation}.png", ablation=EXPERIMENT.config.targets.ablations),
+        distortion=distortion_figures(*EXPERIMENT.config.targets.ablations),
+        scores=scores(*EXPERIMENT.target_runs(), present=True),
+    output:
+        html="results/report/index.html",
+        rst="results/report/index.rst",
+    log:
+        "results/logs/report/page.log",
+    localrule: True
+    conda:
+        "../envs/report.yaml"
+    shell:
+        "tvts page --config {input.config} --output {output.html} > {log} 2>&1"
 
 
 rule training_figure:
@@ -120,8 +155,9 @@ rule track:
     input:
         config="results/report/config.json",
         tables="results/report/tables/results.csv",
-        training="results/report/figures/training.png",
+        training=training_figures(),
         ablations=expand("results/report/figures/ablation_{ablation}.png", ablation=EXPERIMENT.config.targets.ablations),
+        distortion=distortion_figures(*EXPERIMENT.config.targets.ablations),
         scores=scores(*EXPERIMENT.target_runs(), present=True),
     output:
         "results/mlflow.json",

@@ -195,6 +195,20 @@ def bench_loader(
     loader.print_bench(loader.bench_loader(video, windows))
 
 
+@bench.command("retrieval")
+def bench_retrieval(
+    items: Annotated[int, typer.Option(min=2, help="Texts, and as many videos.")] = 10_000,
+    width: Annotated[int, typer.Option(min=1, help="Width of the features.")] = 512,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Time and memory of retrieval scoring: both directions, raw and with dual softmax."""
+    from tvts.bench.retrieval import bench_retrieval as measure
+
+    found = measure(items, width, threads, device)
+    typer.echo(f"{items} x {items}, width {width}: {found['seconds']:.1f} s, peak {found['peak_gib']:.2f} GiB")
+
+
 @app.command()
 def embed_benchmark(
     config: RunConfig,
@@ -203,6 +217,10 @@ def embed_benchmark(
     evaluation: Settings,
     output: Output,
     reader: Reader = "pyav",
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of finished batches; none = .cache beside the output.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that share the videos, on a GPU each.")] = 1,
     threads: Threads = 1,
 ) -> None:
     """Embed the videos and texts of a benchmark with a frozen encoder."""
@@ -219,6 +237,8 @@ def embed_benchmark(
         frames=run.model.frames,
         reader=reader,
         output=output,
+        cache=cache,
+        processes=processes,
         threads=threads,
     )
 
@@ -254,19 +274,43 @@ def score_sorting(
 
 
 @app.command()
+def score_distortion(
+    config: RunConfig,
+    model: Annotated[Path, typer.Option(help="Model folder, or CLIP folder for baselines.")],
+    dataset: Annotated[
+        Path, typer.Option(help="Card of the dataset whose held-out transcripts are the spoken register.")
+    ],
+    embeddings: Annotated[Path, typer.Option(help="The run's features of the benchmark with captions.")],
+    settings: Settings,
+    evaluation: Settings,
+    output: Output,
+    reader: Reader = "pyav",
+    threads: Threads = 1,
+) -> None:
+    """How far the text encoder has moved from its CLIP, on captions and on speech, and what that costs in retrieval."""
+    from tvts.config import Benchmark, Evaluation, read_settings
+    from tvts.evaluate.distortion import score_distortion as measure
+
+    captions, how = read_settings(Benchmark, settings), read_settings(Evaluation, evaluation)
+    measure(config, model, dataset, embeddings, captions, how, output, reader, threads)
+
+
+@app.command()
 def benchmarks(
     config: Annotated[list[Path], typer.Option(help="config.yaml, and files laid over it.")] = [Path("config.yaml")],  # noqa: B006
 ) -> None:
     """List the benchmarks with what was found of each on disk."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from tvts.config import Experiment
     from tvts.evaluate.benchmarks import survey
 
-    found = Table("benchmark", "state", "items", "videos", "")
-    for row in survey(Experiment.load(*config).config.benchmarks):
-        found.add_row(row["benchmark"], row["state"], str(row["items"]), str(row["videos"]), row["message"])
+    known = Experiment.load(*config).config.benchmarks
+    found = Table("benchmark", "state", "items", "videos", Column("", overflow="fold"))
+    for row in survey(known):
+        how = f". To get it: {known[row['benchmark']].obtain}" if row["message"] else ""
+        found.add_row(row["benchmark"], row["state"], str(row["items"]), str(row["videos"]), row["message"] + how)
     Console().print(found)
 
 
@@ -284,8 +328,23 @@ def tables(
 
 
 @app.command()
+def page(
+    config: Annotated[Path, typer.Option(help="results/report/config.json")],
+    output: Annotated[Path, typer.Option(help="HTML to write; beside it an .rst for Snakemake's report.")],
+    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
+) -> None:
+    """Write the report's front page: what was run, on what data, what came out, how it compares, what is missing."""
+    from tvts.config import Experiment
+    from tvts.report.page import write_page
+
+    write_page(Experiment.load(config), results, output)
+
+
+@app.command()
 def figure(
-    kind: Annotated[Literal["ablation", "training", "funnel", "window"], typer.Argument(help="What to draw.")],
+    kind: Annotated[
+        Literal["ablation", "distortion", "training", "funnel", "window"], typer.Argument(help="What to draw.")
+    ],
     name: Annotated[str, typer.Argument(help="Ablation or dataset.")],
     config: Annotated[Path, typer.Option(help="results/report/config.json")],
     output: Annotated[Path, typer.Option(help="PNG to write; a PDF is written beside it.")],

@@ -99,13 +99,20 @@ def track(experiment: Experiment, results: Path) -> dict[str, Any]:
         name: store.run(
             f"ablation/{name}", f"ablation {name}", {"tvts.kind": "ablation", "tvts.rule": f"ablation_{name}"}
         )
-        for name in experiment.config.targets.ablations
+        for name in _ablations(experiment, layout)
     }
-    for name in experiment.target_runs():
+    members = [run for name in parents for run in experiment.ablation_runs(name)]
+    for name in dict.fromkeys([*experiment.target_runs(), *members]):
         if not (layout.run(name) / "config.json").exists():
             continue
-        parent = next((parents[ablation] for ablation in parents if name in experiment.ablation_runs(ablation)), None)
-        training = _import_training(experiment, layout, store, name, parent)
+        asked = [ablation for ablation in parents if name in experiment.ablation_runs(ablation)]
+        training = _import_training(experiment, layout, store, name, parents[asked[0]] if asked else None)
+        for ablation in asked[
+            1:
+        ]:  # a run of MLflow has one parent: in further ablations an entry points to the training
+            tags = {"tvts.kind": "member", "tvts.run": name, "tvts.training": training}
+            entry = store.run(f"member/{ablation}/{name}/{training}", name, tags, parents[ablation])
+            store.log(entry, [], dict(_flat(identity(experiment.runs[name]))), finished=True)
         for subject, protocol in experiment.protocols(name):
             path = layout.score(name, subject, protocol)
             if path.exists():
@@ -119,6 +126,16 @@ def track(experiment: Experiment, results: Path) -> dict[str, Any]:
     store.add_files(report, sorted(layout.report.glob("tables/*")), "tables")
     store.log(report, [], {}, finished=True)
     return {"experiment": experiment.config.tracking.experiment, "runs": len(store.known)}
+
+
+def _ablations(experiment: Experiment, layout: Layout) -> list[str]:
+    """Those of the targets, and others whose members are all trained."""
+    return [
+        name
+        for name in experiment.config.ablations
+        if name in experiment.config.targets.ablations
+        or all((layout.run(run) / "model").exists() for run in experiment.ablation_runs(name))
+    ]
 
 
 def _import_training(experiment: Experiment, layout: Layout, store: Store, name: str, parent: str | None) -> str:

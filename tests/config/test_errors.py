@@ -44,11 +44,12 @@ PAPER = read_yaml([Path(__file__).parents[2] / "config.yaml"])
         ),
         (
             {"runs": {"b16": {"set": {"data": {"datasets": ["yt2"]}}}}},
-            "runs.b16.data.datasets: unknown name 'yt2' in datasets; known: yt, webvid",
+            "runs.b16.data.datasets: unknown name 'yt2' in datasets; known: yt, yt_k2, yt_k3, yt_k5, webvid",
         ),
         (
             {"runs": {"new": {"extends": "b99"}}},
-            "runs.new.extends: unknown name 'b99' in runs; known: b16, b32, h14, clip-b32, clip-b16, clip-h14, new",
+            "runs.new.extends: unknown name 'b99' in runs; known: b16, b32, h14, clip-b32, clip-b16, clip-h14, "
+            "official-b32, official-b16, official-h14, new",
         ),
         (
             {"runs": {"b32": {"extends": "h14"}, "h14": {"extends": "b32"}}},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import write_video
-from tests.train.conftest import dataset_card  # noqa: F401
+from tests.train.conftest import dataset_card, make_run  # noqa: F401
 from transformers import CLIPTokenizer
 
 from tvts.config import Benchmark

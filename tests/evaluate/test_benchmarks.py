@@ -2,13 +2,14 @@
 
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tvts.config import Benchmark, UserError
+from tvts.config import Benchmark, Experiment, UserError
 from tvts.evaluate.benchmarks import adapters, load, survey
 
 Make = Callable[..., Benchmark]
@@ -179,6 +180,24 @@ def test_k400_original_csv(tmp_path: Path, bench: Make) -> None:
     assert load(benchmark).classes == ["cooking, on fire", "zumba"]
 
 
+@pytest.mark.parametrize(
+    ("adapter", "path", "group"),
+    [
+        ("ucf101", "Archery/v_Archery_g01_c02.avi", "v_Archery_g01"),
+        ("ucf101", "HandstandPushups/v_HandStandPushups_g12_c03.avi", "v_HandStandPushups_g12"),
+        ("hmdb51", "brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi", "April_09"),
+        ("hmdb51", "wave/20060723sfjffbartsinger_wave_f_cm_np1_ba_med_0.avi", "20060723sfjffbartsinger"),
+    ],
+)
+def test_clips_of_one_source_share_a_group(tmp_path: Path, bench: Make, adapter: str, path: str, group: str) -> None:
+    listed = {"ucf101": "{}list01_new.tsv", "hmdb51": "split_1_{}_list.tsv"}[adapter]
+    write(tmp_path / "a/label2id.json", json.dumps({"a class": 1}))
+    for split in ("test", "train"):
+        write(tmp_path / "a" / listed.format(split), f"path\tlabel\n{path}\t1\n")
+    found = load(bench(adapter, "a", ["recognition", "linear_probe"], expected=None))
+    assert found.train[0].group == group
+
+
 def test_labels_out_of_range_are_refused(tmp_path: Path, bench: Make) -> None:
     write(tmp_path / "h/label2id.json", json.dumps({"wave": 1}))
     write(tmp_path / "h/split_1_test_list.tsv", "path\tlabel\nwave/b.avi\t0\n")
@@ -230,13 +249,13 @@ def test_answers_outside_the_options_are_refused(tmp_path: Path, bench: Make) ->
 
 def test_table(tmp_path: Path, bench: Make) -> None:
     write(tmp_path / "t/test.csv", "path,text,concepts,label\na.mp4,a red ball,seen,spin\nb.mp4,a cone,unseen,grow\n")
-    write(tmp_path / "t/train.csv", "path,label\nc.mp4,grow\n")
+    write(tmp_path / "t/train.csv", "path,label,group\nc.mp4,grow,film\n")
     write(tmp_path / "t/classes.json", json.dumps({"spin": "a thing that spins", "grow": "a thing that grows"}))
     items = load(bench("table", "t", ["retrieval", "recognition", "linear_probe"]))
     assert [item.text for item in items.test] == ["a red ball", "a cone"]
     assert [item.label for item in items.test] == [0, 1]
     assert [dict(item.tags) for item in items.test] == [{"concepts": "seen"}, {"concepts": "unseen"}]
-    assert [item.label for item in items.train] == [1]
+    assert [(item.label, item.group) for item in items.train] == [(1, "film")]
     assert (items.classes, items.prompts) == (["a thing that spins", "a thing that grows"], ("{}",))
 
 
@@ -329,3 +348,31 @@ def test_split_is_one_of_three(tmp_path: Path, bench: Make) -> None:
     write(tmp_path / "h/wave_test_split1.txt", "b.avi 2\n")
     with pytest.raises(UserError, match="split: got 4; should be 1, 2 or 3"):
         load(bench("hmdb51", "h", ["recognition"], split=4))
+
+
+# --- what docs/benchmarks.md says -------------------------------------------------------------------------------------
+
+DOCS = Path(__file__).parents[2] / "docs/benchmarks.md"
+
+
+def examples(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_documented_adapter_works(tmp_path: Path, bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tvts.evaluate import benchmarks
+
+    (code,) = examples("python")
+    write(tmp_path / "adapters/youcook2.py", code)
+    monkeypatch.setattr(benchmarks, "__path__", [*benchmarks.__path__, str(tmp_path / "adapters")])
+    write(tmp_path / "y.csv", "clip,sentence\nx_001,add the onions\n")
+    assert texts(bench("youcook2", "y.csv", ["retrieval"], ["x_001.mp4"], expected=None)) == [
+        ("x_001.mp4", "add the onions")
+    ]
+    with pytest.raises(UserError, match="expected 3350 items, found 1"):
+        load(bench("youcook2", "y.csv", ["retrieval"]))
+
+
+@pytest.mark.parametrize("example", examples("yaml"))
+def test_the_documented_overlays_are_configs(tmp_path: Path, example: str) -> None:
+    Experiment.load(DOCS.parents[1] / "config.yaml", write(tmp_path / "mine.yaml", example))

@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from tvts.config import Evaluation
+from tvts.config import Evaluation, UserError
 from tvts.evaluate.features import Features
 from tvts.evaluate.linear_probe import blank, fit, score_linear_probe, split
 from tvts.evaluate.multiple_choice import score_multiple_choice
@@ -81,8 +81,9 @@ def clusters(count: int, spread: float, seed: int) -> tuple[Tensor, Tensor]:
     return centres[label] + spread * torch.randn(count, 16, generator=generator) + 5, label
 
 
-def probe(video: Tensor, label: Tensor, test: Tensor, test_label: Tensor) -> Any:
+def probe(video: Tensor, label: Tensor, test: Tensor, test_label: Tensor, group: Tensor | None = None) -> Any:
     tensors = {"video": test, "label": test_label, "train_video": video, "train_label": label}
+    tensors["train_group"] = torch.arange(len(label)) if group is None else group
     return score_linear_probe(features(tensors, len(test), classes=list("abcd")), Evaluation(), CPU)
 
 
@@ -121,6 +122,37 @@ def test_linear_probe_is_scikit_learn_s_logistic_regression(decay: float) -> Non
 
 def test_held_out_videos_come_from_every_class() -> None:
     label = torch.tensor([0] * 50 + [1] * 5 + [2] * 2 + [3])
-    fitting, held = split(label)
+    fitting, held = split(label, torch.arange(58))
     assert sorted([*fitting.tolist(), *held.tolist()]) == list(range(58))
     assert label[held].bincount(minlength=4).tolist() == [10, 1, 1, 0]
+
+
+def test_clips_of_one_source_are_never_on_both_sides() -> None:
+    generator = torch.Generator().manual_seed(5)
+    label = torch.arange(400) % 8
+    group = 8 * torch.randint(0, 18, (400,), generator=generator) + label  # UCF: a group belongs to one class
+    film = torch.randint(0, 60, (400,), generator=generator)  # HMDB: a film may show any class
+    for groups in (group, film):
+        fitting, held = split(label, groups)
+        assert not set(groups[fitting].tolist()) & set(groups[held].tolist())
+        counts = label[held].bincount(minlength=8)
+        assert counts.min() >= 1 and 0.1 < len(held) / len(label) < 0.4
+        assert (label[fitting].bincount(minlength=8) >= 1).all()
+
+
+def test_groups_keep_the_chosen_decay_honest() -> None:
+    """Copies of a few clips, labels at random: only without groups does the held-out part look easy."""
+    generator = torch.Generator().manual_seed(6)
+    sources = torch.randn(40, 16, generator=generator)
+    group = torch.arange(40).repeat_interleave(6)
+    video = sources[group] + 0.01 * torch.randn(240, 16, generator=generator)
+    label = torch.randint(0, 4, (40,), generator=generator)[group]
+    test, test_label = torch.randn(40, 16, generator=generator), torch.arange(40) % 4
+    leaking = probe(video, label, test, test_label).policy["held_out_top1"]
+    honest = probe(video, label, test, test_label, group).policy["held_out_top1"]
+    assert leaking > 60 > 45 > honest
+
+
+def test_a_probe_on_one_source_is_refused() -> None:
+    with pytest.raises(UserError, match="from two sources at least"):
+        probe(*clusters(160, 0.15, 0), *clusters(8, 0.15, 1), torch.zeros(160, dtype=torch.long))

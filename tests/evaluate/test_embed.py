@@ -104,6 +104,28 @@ def test_the_same_inputs_give_the_same_bytes(table: Benchmark, tvts_folder: Path
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_both_readers_give_the_same_features(table: Benchmark, tvts_folder: Path, tmp_path: Path) -> None:
+    pyav = read_features(run_embed(tvts_folder, "tvts", table, tmp_path / "p/b.safetensors"))
+    embed(
+        tvts_folder, "tvts", table, EVALUATION, FRAMES, "decord", tmp_path / "d/b.safetensors", log=lambda line: None
+    )  # fmt: skip
+    assert torch.equal(pyav["video"], read_features(tmp_path / "d/b.safetensors")["video"])
+
+
+@pytest.mark.parametrize("pixels", ["official", "clip"])
+def test_the_pixel_preset_reaches_the_features(
+    pixels: Any, table: Benchmark, tvts_folder: Path, tmp_path: Path
+) -> None:
+    evaluation = EVALUATION.model_copy(update={"pixels": pixels})
+    features = read_features(run_embed(tvts_folder, "tvts", table, tmp_path / "e/b.safetensors", evaluation))
+    preset = Preset(pixels, 32, FRAMES, "pyav")
+    assert features.about["pixels"] == preset.describe()
+    with torch.inference_mode():
+        frames, _ = to_batch([load_video(Path(table.videos) / "3.mp4", preset)], preset, torch.device("cpu"))
+        expected = TVTSModel.from_pretrained(tvts_folder).eval().get_video_features(frames)[0]
+    assert torch.allclose(features["video"][3], expected, atol=1e-5)
+
+
 def test_missing_videos_are_counted_and_too_many_refused(table: Benchmark, tvts_folder: Path, tmp_path: Path) -> None:
     (Path(table.videos) / "1.mp4").unlink()
     (Path(table.videos) / "2.mp4").write_bytes(b"broken" * 50)
@@ -118,9 +140,13 @@ def test_missing_videos_are_counted_and_too_many_refused(table: Benchmark, tvts_
         "items": 7, "used": 5, "missing": 1, "substituted": 1,
         "train_items": 6, "train_used": 5, "train_missing": 1, "train_substituted": 0,
     }  # fmt: skip
-    with pytest.raises(UserError, match=r"1 of 7 are missing and 1 unreadable, the first is .*1\.mp4; .* allows 5%"):
-        run_embed(tvts_folder, "tvts", table, tmp_path / "no.safetensors")
-    assert not (tmp_path / "no.safetensors").exists()
+    with pytest.raises(UserError, match=r"1 of 7 are missing and 0 unreadable, the first is .*1\.mp4; .* allows 5%"):
+        run_embed(tvts_folder, "tvts", table, tmp_path / "no/no.safetensors")
+    assert not (tmp_path / "no").exists()  # files that are not there are told before anything is encoded
+    strict = EVALUATION.model_copy(update={"max_missing_share": 0.2})
+    with pytest.raises(UserError, match=r"1 of 7 are missing and 1 unreadable, the first is .*1\.mp4; .* allows 20%"):
+        run_embed(tvts_folder, "tvts", table, tmp_path / "no/no.safetensors", strict)
+    assert not (tmp_path / "no/no.safetensors").exists()
 
 
 def test_several_texts_of_one_video(tmp_path: Path, bench: Make, tvts_folder: Path) -> None:

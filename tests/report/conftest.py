@@ -10,6 +10,7 @@ from tests.train.conftest import SETTINGS, dataset_card  # noqa: F401
 from tvts.config import Experiment
 from tvts.files import write_json
 
+REGISTERS = ("descriptive", "spoken")
 CONFIG: dict[str, Any] = {
     "corpora": {"toy": {"source": "local", "list": "list.csv"}},
     "datasets": {"toy": SETTINGS},
@@ -71,3 +72,31 @@ def scored(experiment: Experiment, add_score: Callable[..., None]) -> Experiment
     add_score("clip", "words", "retrieval", **{"t2v_R@1": 45.0, "v2t_R@1": 41.0, "t2v_R@1[concepts=unseen]": 44.0})
     add_score("clip", "actions", "recognition", used=99, top1=12.0)
     return experiment
+
+
+@pytest.fixture
+def distorted(scored: Experiment, tmp_path: Path) -> Experiment:
+    """Drift of two blocks and the output, the less the more is frozen; seed j shifts retrieval by j."""
+    drifts = ([0.3, 0.4, 0.5], [0.0, 0.2, 0.3], [0.0, 0.0, 0.0])
+    runs = {run: (i, j) for i, runs in enumerate(scored.members["depth"].values()) for j, run in enumerate(runs)}
+    for run, (i, j) in {**runs, "clip": (2, 0)}.items():
+        level = 44 if run == "clip" else 20 + 10 * i + j
+        metrics = {
+            f"{register}_{measure}_drift": drifts[i][-1] for register in REGISTERS for measure in ("cka", "cosine")
+        }
+        metrics |= {
+            f"{register}_R@1{suffix}": level - 10.0 * bool(suffix)
+            for register in REGISTERS
+            for suffix in ("", "_across")
+        }
+        body = {
+            "run": run, "benchmark": "toy", "protocol": "distortion", "metrics": metrics, "intervals": {}, "policy": {},
+            "chance": {f"{register}_R@1": 1.0 for register in REGISTERS},
+            "coverage": {"items": 9, "used": 9, "missing": 0, "substituted": 0},
+            "blocks": {
+                register: {measure: [factor * value for value in drifts[i]] for measure in ("cka", "cosine")}
+                for register, factor in (("descriptive", 1), ("spoken", 2))
+            },
+        }  # fmt: skip
+        write_json(tmp_path / "scores" / run / "toy.distortion.json", body)
+    return scored

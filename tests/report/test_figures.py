@@ -70,6 +70,27 @@ def test_ablation_without_scores_says_so(experiment: Experiment, tmp_path: Path)
         draw("ablation", "depth", experiment, tmp_path, tmp_path / "a.png")
 
 
+def test_distortion_shows_drift_per_block_and_both_galleries(
+    distorted: Experiment, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    draw("distortion", "depth", distorted, tmp_path, tmp_path / "d.png")
+    check_files(tmp_path / "d.png")
+    (figure,) = drawn
+    titles = ["drift on captions", "drift on speech"] * 2 + ["captions to video R@1", "speech to video R@1"]
+    assert [axes.get_title("left") for axes in figure.axes] == titles
+    captions, speech = figure.axes[:2]
+    expected = ([0.3, 0.4, 0.5], [0, 0.2, 0.3], [0, 0, 0])
+    for line, speech_line, drift in zip(captions.lines, speech.lines, expected, strict=True):
+        assert np.allclose(line.get_ydata(), drift) and np.allclose(speech_line.get_ydata(), 2 * np.array(drift))
+    assert speech.get_ylim() == captions.get_ylim() and captions.get_ylim()[0] == 0 and captions.get_ylim()[1] > 1
+    assert [label.get_text() for label in figure.axes[2].get_xticklabels()] == ["1", "2", "output"]
+    within, across = (list(container.lines[0].get_ydata()) for container in figure.axes[4].containers)
+    assert within == [21, 31, 41] and across == [11, 21, 31]
+    assert 44 in [line.get_ydata()[0] for line in figure.axes[4].lines]  # CLIP
+    with pytest.raises(UserError, match="distortion of none of its 9 runs is measured yet"):
+        draw("distortion", "depth", distorted, tmp_path / "nothing", tmp_path / "n.png")
+
+
 def metrics(results: Path, run: str, records: list[dict[str, Any]]) -> None:
     path = results / "runs" / run / "training" / "metrics.jsonl"
     path.parent.mkdir(parents=True)

@@ -38,6 +38,14 @@ def test_ablation_is_mean_and_deviation_over_seeds(scored: Experiment, tmp_path:
     assert r"$\pm$" in (tmp_path / "tables/ablation_depth.tex").read_text()
 
 
+def test_distortion_is_a_table_of_its_own(distorted: Experiment, tmp_path: Path) -> None:
+    write_tables(distorted, tmp_path, tmp_path / "tables")
+    rows = read(tmp_path / "tables/distortion_depth.csv")
+    assert [row["1 - CKA, captions"] for row in rows] == ["0.500 ± 0.000", "0.300 ± 0.000", "0.000 ± 0.000"]
+    assert [row["speech R@1 across"] for row in rows] == ["11.0 ± 1.0", "21.0 ± 1.0", "31.0 ± 1.0"]
+    assert "toy distortion" not in (tmp_path / "tables/results.md").read_text()
+
+
 def test_unfinished_ablations_say_how_far_they_are(
     experiment: Experiment, add_score: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -67,14 +75,23 @@ def test_paper_tables_hold_the_published_numbers() -> None:
 def test_paper_table_sets_ours_beside_it(add_score: Callable[..., None], tmp_path: Path) -> None:
     config = {
         "corpora": {}, "datasets": {}, "models": {"b16": {"clip": "x"}}, "targets": {},
-        "runs": {"clip-b16": {"set": {"kind": "clip", "model": {"preset": "b16"}}}},
+        "runs": {
+            "clip-b16": {"set": {"kind": "clip", "model": {"preset": "b16"}}},
+            "released": {"set": {"kind": "official", "checkpoint": "x.pth", "model": {"preset": "b16"}}},
+        },
     }  # fmt: skip
+    experiment = Experiment.resolve(config)
     add_score("clip-b16", "msrvtt", "retrieval", used=98, **{"t2v_R@1": 30.0})
-    table = paper_table(2, Scores(Experiment.resolve(config), tmp_path))
-    rows = {(row[0], row[1], row[2]): list(row[3:]) for row in table.rows}
-    assert rows["CLIP B/16", "msrvtt", "t2v_R@1"] == [31.8, 30.0, "-1.8", "98/100"]
-    assert rows["CLIP B/16", "didemo", "t2v_R@1"] == [27.7, None, None, "not run"]
-    assert "| CLIP B/16 | didemo | t2v_R@1 | 27.7 | not run | not run | not run |" in markdown(table)
+    rows = {tuple(row[:4]): list(row[4:]) for row in paper_table(2, experiment, Scores(experiment, tmp_path)).rows}
+    assert rows["CLIP B/16", "clip-b16", "msrvtt", "t2v_R@1"] == [31.8, 30.0, "-1.8", "98/100"]
+    assert rows["CLIP B/16", "clip-b16", "didemo", "t2v_R@1"] == [27.7, None, None, "not run"]
+    assert ("TVTSv2 B/16", "released", "msrvtt", "t2v_R@1") not in rows
+    add_score("released", "msrvtt", "retrieval", **{"t2v_R@1": 36.0})
+    table = paper_table(2, experiment, Scores(experiment, tmp_path))
+    rows = {tuple(row[:4]): list(row[4:]) for row in table.rows}
+    assert rows["TVTSv2 B/16", "released", "msrvtt", "t2v_R@1"] == [35.9, 36.0, "+0.1", "100/100"]
+    assert rows["TVTSv2 B/16", "b16", "msrvtt", "t2v_R@1"] == [35.9, None, None, "not run"]
+    assert "| CLIP B/16 | clip-b16 | didemo | t2v_R@1 | 27.7 | not run | not run | not run |" in markdown(table)
 
 
 def test_the_default_config_names_the_paper_s_runs_and_benchmarks() -> None:

@@ -16,7 +16,7 @@ DRY = ("-n", "--quiet", "rules")
 
 def test_small_config(tmp_path: Path) -> None:
     assert job_counts(snakemake(tmp_path, *DRY, overlay=SMALL)) == {
-        "missing": 6,
+        "missing": 8,
         "plan": 2,
         "download": 5,
         "transcribe": 3,
@@ -33,6 +33,7 @@ def test_small_config(tmp_path: Path) -> None:
         "funnel_figure": 1,
         "window_figure": 1,
         "ablation_figure": 1,
+        "page": 1,
         "track": 1,
         "all": 1,
     }
@@ -46,6 +47,40 @@ def test_one_ablation_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", Experiment.load(ROOT / "config.yaml").config.ablations)
+def test_every_ablation_is_a_target_of_its_own(tmp_path: Path, name: str) -> None:
+    experiment = Experiment.load(ROOT / "config.yaml")
+    counts = job_counts(snakemake(tmp_path, f"ablation_{name}", *DRY, overlay=SMALL))
+    members = set(experiment.ablation_runs(name))
+    assert counts["pretrain"] == len(members) == len(experiment.members[name])
+    assert counts["embed"] >= 2 * len(members)
+    assert counts["ablation_figure"] == counts[f"ablation_{name}"] == 1
+    assert counts.get("score_distortion", 0) == len(experiment.distortion_runs(name))
+    assert counts.get("distortion_figure", 0) == bool(experiment.distortion_runs(name))
+
+
+def test_distortion_takes_the_captions_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "data/didemo/videos").mkdir(parents=True)
+    (tmp_path / "data/didemo/DiDeMo_test.tsv").write_text("a dog\tx.mp4\n", encoding="utf-8")
+    targets = SMALL["targets"] | {"ablations": ["freeze_depth"], "benchmarks": ["msrvtt", "didemo"]}
+    run = snakemake(tmp_path, "results/scores/b16/yt.distortion.json", "-n", overlay=SMALL | {"targets": targets})
+    assert "results/embeddings/b16/didemo.safetensors" in run.stdout
+    assert "embeddings/b16/msrvtt" not in run.stdout
+
+
+def test_the_ablations_of_the_paper_are_there() -> None:
+    experiment = Experiment.load(ROOT / "config.yaml")
+    values = {name: [str(label) for label in labels] for name, labels in experiment.members.items()}
+    assert values["freeze_depth"] == ["0", "3", "6", "9", "all"]
+    assert values["freeze_depth_h14"] == ["0", "6", "12", "18", "all"]
+    assert values["text_tuning"] == ["end-to-end", "partial", "frozen"]
+    assert values["transcripts"] == ["2", "3", "4", "5"]
+    assert {"mask_ratio", "sorting", "contrastive_weight", "temporal_embedding", "frames"} <= values.keys()
+    shared = [name for name, labels in experiment.members.items() if ["b16"] in labels.values()]
+    assert len(shared) == len(values) - 1  # every ablation of B/16 takes up the run itself; none trains it again
+
+
+@pytest.mark.slow
 def test_the_papers_graph_is_whole_without_any_data(tmp_path: Path) -> None:
     run = snakemake(tmp_path, *DRY)
     counts = job_counts(run)
@@ -54,7 +89,7 @@ def test_the_papers_graph_is_whole_without_any_data(tmp_path: Path) -> None:
     assert counts["transcribe"] == 6000
     assert counts["pretrain"] == sum(experiment.runs[name].kind == "tvts" for name in experiment.target_runs()) == 11
     assert counts["embed"] == len(experiment.target_runs()) * 7
-    assert counts["missing"] == 13
+    assert counts["missing"] == 20
     for name, benchmark in experiment.config.benchmarks.items():
         assert f"missing: {benchmark.annotations}\n         {benchmark.obtain}" in run.stderr, name
 

@@ -60,12 +60,19 @@ def test_the_report_is_whole(finished: Path) -> None:
     report = finished / "results/report"
     card = json.loads((finished / "results/datasets/narrated/card.json").read_text())
     assert [stage["count"] for stage in card["funnel"]][:2] == [16, 14]
-    for figure in ("training", "funnel_narrated", "window_narrated", "ablation_freeze_depth"):
+    drawn = ("training", "funnel_narrated", "window_narrated", "ablation_freeze_depth", "distortion_freeze_depth")
+    for figure in drawn:
         assert (report / "figures" / f"{figure}.png").stat().st_size > 5000
         assert (report / "figures" / f"{figure}.pdf").stat().st_size > 1000
     table = (report / "tables/results.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in table[1:]] == ["demo", "other", "clip-tiny", "freeze_depth-all-seed0"]
     assert "not run" not in table[1]
+    page = (report / "index.html").read_text(encoding="utf-8")
+    assert "every score that the config asks for is there" in page
+    assert page.count("data:image/png;base64,") == 2
+    drift = (report / "tables/distortion_freeze_depth.csv").read_text().splitlines()
+    assert drift[2].startswith("all,1/1,0.000,0.000,0.000,0.000")  # a frozen text encoder does not move
+    assert not drift[1].startswith("2,1/1,0.000,0.000,0.000,0.000")
     errors = dict(line.split(",")[::3] for line in (report / "tables/word_errors.csv").read_text().splitlines()[1:])
     assert float(errors["all"]) < 20
 
@@ -80,7 +87,7 @@ def test_mlflow_holds_every_training_and_every_score(finished: Path) -> None:
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
         "training": 3,
         "clip": 1,
-        "evaluation": 4 * 3 + 3,
+        "evaluation": 4 * 3 + 3 + 3,
         "ablation": 1,
         "report": 1,
     }
@@ -132,4 +139,5 @@ def test_the_report_page_is_one_file_that_needs_no_network(finished: Path) -> No
     snakemake(finished, "--report", str(page), overlay=SMALL)
     text = page.read_text(encoding="utf-8")
     assert "Word error rate of the speech recogniser" in text
+    assert all(question in text for question in ("What was run", "What came out", "What is missing"))
     assert 'src="http' not in text

@@ -120,16 +120,45 @@ class Experiment:
         return [run for runs in self.members[ablation].values() for run in runs]
 
     def protocols(self, run: str) -> list[tuple[str, str]]:
-        """(benchmark or dataset, protocol) pairs that score `run`."""
+        """(benchmark or dataset, protocol) pairs that score `run`: benchmarks of the targets, sorting of the transcripts
+        it learns from, and, in ablations over frozen blocks, distortion.
+        """
         pairs: list[tuple[str, str]] = [
             (name, protocol)
             for name in self.config.targets.benchmarks
             for protocol in self.config.benchmarks[name].protocols
         ]
-        data = self.runs[run].data
-        if self.runs[run].kind == "tvts" and data is not None and self.runs[run].objective.sorting_weight > 0:
-            pairs += [(name, "sorting") for name in data.datasets if self.config.datasets[name].text == "transcript"]
+        if self.runs[run].kind == "tvts" and self.runs[run].objective.sorting_weight > 0:
+            pairs += [(name, "sorting") for name in self._spoken(run)]
+        heard = [self.distortion_runs(name) for name in self.config.targets.ablations]
+        if self.caption_benchmarks():
+            pairs += dict.fromkeys((datasets[run], "distortion") for datasets in heard if run in datasets)
         return pairs
+
+    def distortion_runs(self, ablation: str) -> dict[str, str]:
+        """Runs whose distortion is measured -> the dataset whose transcripts it is measured on.
+
+        These are the members of an ablation over the depth to which the text tower is frozen, and the CLIP they start
+        from; none for other ablations.
+        """
+        members = self.ablation_runs(ablation)
+        spoken = self._spoken(members[0])
+        if self.config.ablations[ablation].axis != "text.frozen_blocks" or not spoken:
+            return {}
+        sizes = {self.runs[run].model.preset for run in members}
+        clips = [name for name, run in self.runs.items() if run.kind == "clip" and {run.model.preset} == sizes]
+        return dict.fromkeys([*members, *clips], spoken[0])
+
+    def caption_benchmarks(self) -> list[str]:
+        """Target benchmarks with captions: the descriptive register."""
+        return [
+            name for name in self.config.targets.benchmarks if "retrieval" in self.config.benchmarks[name].protocols
+        ]
+
+    def _spoken(self, run: str) -> list[str]:
+        """Datasets with transcripts that a run learns from."""
+        data = self.runs[run].data
+        return [name for name in data.datasets if self.config.datasets[name].text == "transcript"] if data else []
 
 
 def frozen_run(experiment: Experiment, name: str) -> str:

@@ -7,8 +7,10 @@ import torch
 from tvts.config import UserError
 
 
-def pick_device(wish: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device to run on; `auto` = the GPU if there is one. Raises UserError for cuda without a GPU."""
+def pick_device(wish: Literal["auto", "cpu", "cuda"], process: int = 0) -> torch.device:
+    """The device of a job's process; `auto` = a GPU if there is one. Raises UserError for cuda without a GPU."""
     if wish == "cuda" and not torch.cuda.is_available():
         raise UserError("evaluation.device: cuda was asked for, but PyTorch sees no GPU; use auto or cpu")
-    return torch.device("cuda" if wish != "cpu" and torch.cuda.is_available() else "cpu")
+    if wish == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", process % torch.cuda.device_count())

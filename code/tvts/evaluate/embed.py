@@ -1,7 +1,6 @@
 """Frozen features of a benchmark, computed once per model; every score is a cheap function of them."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,11 +13,10 @@ from tvts.evaluate.benchmarks import Item, Items, load
 from tvts.evaluate.device import pick_device
 from tvts.evaluate.encoders import Encoder, load_encoder, model_hash
 from tvts.evaluate.features import write_features
-from tvts.evaluate.pixels import Preset, Video, load_videos, to_batch
-
-PROGRESS_SECONDS = 5.0
-
-Log = Callable[[str], None]
+from tvts.evaluate.parts import Log, Recipe, encode_videos
+from tvts.evaluate.pixels import Preset
+from tvts.files import sha256_json
+from tvts.train.stage import code_hash
 
 
 def embed(
@@ -29,21 +27,28 @@ def embed(
     frames: int,
     reader: Literal["pyav", "decord"],
     output: Path,
+    cache: Path | None = None,
+    processes: int = 1,
     threads: int = 1,
     log: Log = print,
 ) -> None:
     """Encode the videos and texts of `benchmark` with the model in `model_dir` and write them to `output`.
 
-    The file's content is in docs/architecture.md. Videos that are absent or unreadable are scored as one black frame
-    and counted. Raises UserError when their share exceeds `evaluation.max_missing_share`, and for wrong annotations
-    or a wrong model folder. `threads` CPU cores decode and compute.
+    The file's content is in docs/architecture.md. Finished batches of videos lie in `cache` (default: `.cache` beside
+    the output) and are not encoded again; `processes` share them, on a GPU each where there are GPUs, and `threads`
+    CPU cores over all processes decode and compute. Videos that are absent or unreadable are scored as one black frame
+    and counted. Raises UserError when their share exceeds `evaluation.max_missing_share`, and for wrong annotations or
+    a wrong model folder.
     """
-    torch.set_num_threads(threads)
-    device = pick_device(evaluation.device)
+    torch.set_num_threads(max(1, threads // processes))
     items = load(benchmark)
-    encoder = load_encoder(Path(model_dir), kind, frames, device)
-    preset = Preset(evaluation.pixels, encoder.image_size, frames, reader)
-    worker = _Worker(encoder, preset, evaluation, device, threads, log)
+    encoder = load_encoder(Path(model_dir), kind, frames, pick_device(evaluation.device))
+    preset, model = Preset(evaluation.pixels, encoder.image_size, frames, reader), model_hash(Path(model_dir))
+    recipe = Recipe(
+        Path(model_dir), kind, preset, evaluation.batch_size, evaluation.device,
+        identity=sha256_json([model, code_hash()]), cache=cache or output.parent / ".cache", processes=processes, threads=threads,
+    )  # fmt: skip
+    worker = _Worker(encoder, recipe, evaluation, log)
     with torch.inference_mode():
         test = worker.videos(items.test, f"{output.stem} videos")
         tensors = {"video": test.features, "video_row": test.row}
@@ -60,53 +65,47 @@ def embed(
         "classes": items.classes,
         "prompts": list(_prompts(items, evaluation)) if items.classes else [],
         "kind": kind,
-        "model": model_hash(Path(model_dir)),
+        "model": model,
         "pixels": preset.describe(),
     }
     write_features(output, tensors, about)
 
 
-class _Encoded(NamedTuple):
-    """Features of the distinct videos of a list of items; `row[i]` is the one of item i."""
+class _Videos(NamedTuple):
+    """Features of the distinct videos of a list of items, and their problems; `row[i]` is the one of item i."""
 
     features: Tensor
-    row: Tensor
     problems: list[str | None]
+    row: Tensor
 
     def coverage(self) -> dict[str, int]:
         """Items by what their video gave: own frames (`used`), no file (`missing`), unreadable (`substituted`)."""
-        problems = [self.problems[row] for row in self.row.tolist()]
-        missing, unreadable = problems.count("missing"), problems.count("unreadable")
-        used = len(problems) - missing - unreadable
-        return {"items": len(problems), "used": used, "missing": missing, "substituted": unreadable}
+        return _coverage([self.problems[row] for row in self.row.tolist()])
+
+
+def _coverage(problems: Sequence[str | None]) -> dict[str, int]:
+    missing, unreadable = problems.count("missing"), problems.count("unreadable")
+    used = len(problems) - missing - unreadable
+    return {"items": len(problems), "used": used, "missing": missing, "substituted": unreadable}
 
 
 class _Worker:
-    """Runs one encoder over lists of videos and texts, in batches, telling how far it is."""
+    """Runs one encoder over lists of videos and texts."""
 
-    def __init__(
-        self, encoder: Encoder, preset: Preset, evaluation: Evaluation, device: torch.device, threads: int, log: Log
-    ) -> None:
-        self.encoder, self.preset, self.evaluation, self.device = encoder, preset, evaluation, device
-        self.threads, self.log = threads, log
+    def __init__(self, encoder: Encoder, recipe: Recipe, evaluation: Evaluation, log: Log) -> None:
+        self.encoder, self.recipe, self.evaluation, self.log = encoder, recipe, evaluation, log
 
-    def videos(self, items: Sequence[Item], what: str) -> _Encoded:
-        """Encode the distinct videos of `items`. Raises UserError when too many give no frames."""
+    def videos(self, items: Sequence[Item], what: str) -> _Videos:
+        """Encode the distinct videos of `items`. Raises UserError when too many give no frames: for files that are
+        not there before anything is encoded.
+        """
         place = {path: row for row, path in enumerate(dict.fromkeys(item.video for item in items))}
-        batches: list[Tensor] = []
-        problems: list[str | None] = []
-        waiting: list[Video] = []
-        progress = _Progress(len(place), what, self.log)
-        for video in load_videos(list(place), self.preset, self.threads):
-            waiting.append(video)
-            problems.append(video.problem)
-            if len(waiting) == self.evaluation.batch_size or len(problems) == len(place):
-                batches.append(self.encoder.video(*to_batch(waiting, self.preset, self.device)).float().cpu())
-                waiting.clear()
-                progress.tell(len(problems), len(problems) - problems.count(None))
-        encoded = _Encoded(torch.cat(batches), torch.tensor([place[item.video] for item in items]), problems)
-        self._check_coverage(encoded.coverage(), items, encoded, what)
-        return encoded
+        absent = {path for path in place if not path.is_file()}
+        self._check(items, ["missing" if item.video in absent else None for item in items], what)
+        encoded = encode_videos(self.recipe, self.encoder, list(place), what, self.log)
+        row = torch.tensor([place[item.video] for item in items])
+        self._check(items, [encoded.problems[place[item.video]] for item in items], what)
+        return _Videos(*encoded, row)
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Features [N, E] of N texts; equal texts get identical features."""
@@ -115,33 +114,14 @@ class _Worker:
         parts = [self.encoder.text(distinct[at : at + size]).float().cpu() for at in range(0, len(distinct), size)]
         return torch.cat(parts)[torch.tensor([place[text] for text in texts])]
 
-    def _check_coverage(self, coverage: dict[str, int], items: Sequence[Item], encoded: _Encoded, what: str) -> None:
-        lost = coverage["items"] - coverage["used"]
-        allowed = self.evaluation.max_missing_share
-        if lost > allowed * coverage["items"]:
-            first = next(item for item, row in zip(items, encoded.row, strict=True) if encoded.problems[int(row)])
+    def _check(self, items: Sequence[Item], problems: list[str | None], what: str) -> None:
+        coverage, allowed = _coverage(problems), self.evaluation.max_missing_share
+        if coverage["items"] - coverage["used"] > allowed * coverage["items"]:
+            first = next(item for item, problem in zip(items, problems, strict=True) if problem)
             raise UserError(
                 f"{what}: {coverage['missing']} of {coverage['items']} are missing and {coverage['substituted']} unreadable, "
                 f"the first is {first.video}; evaluation.max_missing_share allows {allowed:.0%}"
             )
-
-
-class _Progress:
-    def __init__(self, total: int, what: str, log: Log) -> None:
-        self.total, self.what, self.log = total, what, log
-        self.began = self.told = time.monotonic()
-
-    def tell(self, done: int, lost: int) -> None:
-        """A line now and then, and at the end."""
-        now = time.monotonic()
-        if done < self.total and now - self.told < PROGRESS_SECONDS:
-            return
-        self.told = now
-        pace = done / max(now - self.began, 1e-9)
-        self.log(
-            f"{self.what} {done}/{self.total}  {pace:.1f} videos/s  {lost} without frames  "
-            f"{(self.total - done) / pace:.0f} s left"
-        )
 
 
 def _texts(items: Items, benchmark: Benchmark, evaluation: Evaluation, worker: _Worker) -> dict[str, Tensor]:
@@ -178,11 +158,16 @@ def _options(items: list[Item], worker: _Worker) -> dict[str, Tensor]:
     }
 
 
-def _probe_training(items: Sequence[Item], encoded: _Encoded) -> dict[str, Tensor]:
-    """Training features and labels; videos without frames teach nothing and are left out."""
+def _probe_training(items: Sequence[Item], encoded: _Videos) -> dict[str, Tensor]:
+    """Training features, labels and groups (numbered); videos without frames teach nothing and are left out."""
     kept = [i for i, row in enumerate(encoded.row.tolist()) if encoded.problems[row] is None]
-    labels = torch.tensor([items[i].label for i in kept])
-    return {"train_video": encoded.features[encoded.row[kept]], "train_label": labels}
+    names = [items[i].group or f"item {i}" for i in kept]
+    number = {name: index for index, name in enumerate(dict.fromkeys(names))}
+    return {
+        "train_video": encoded.features[encoded.row[kept]],
+        "train_label": torch.tensor([items[i].label for i in kept]),
+        "train_group": torch.tensor([number[name] for name in names]),
+    }
 
 
 def _check_finite(tensors: dict[str, Tensor], model_dir: Path) -> None:

@@ -18,11 +18,16 @@ from tvts.model import TVTSModel, TVTSProcessor, trim_text
 class Encoder(Protocol):
     """What `embed` needs of a model. Features are not normalised."""
 
+    model: TVTSModel | CLIPModel
+    """Both hold CLIP's `text_model` and `text_projection`."""
     image_size: int
     """Side of its square frames, pixels."""
 
     def video(self, pixels: Tensor, real: Tensor) -> Tensor:
         """Normalised pixels [B, T, 3, S, S], real frames [B, T] -> [B, E]."""
+
+    def tokens(self, texts: list[str]) -> Tensor:
+        """B texts -> token ids [B, L], cleaned, cut to the tower's context, on the model's device."""
 
     def text(self, texts: list[str]) -> Tensor:
         """B texts -> [B, E]."""
@@ -56,11 +61,14 @@ class TVTSEncoder:
         """See Encoder."""
         return self.model.get_video_features(pixels)
 
-    def text(self, texts: list[str]) -> Tensor:
+    def tokens(self, texts: list[str]) -> Tensor:
         """See Encoder."""
         ids = self.processor(text=[clean_text(text) for text in texts])["input_ids"]
-        ids = trim_text(ids, self.model.config.text_config.eos_token_id)
-        return self.model.get_text_features(ids.to(self.model.device))
+        return trim_text(ids, self.model.config.text_config.eos_token_id).to(self.model.device)
+
+    def text(self, texts: list[str]) -> Tensor:
+        """See Encoder."""
+        return self.model.get_text_features(self.tokens(texts))
 
 
 class FrameMeanEncoder:
@@ -78,13 +86,17 @@ class FrameMeanEncoder:
         frames = F.normalize(features, dim=-1).unflatten(0, pixels.shape[:2]) * real[:, :, None]
         return frames.sum(1) / real.sum(1, keepdim=True)
 
-    def text(self, texts: list[str]) -> Tensor:
+    def tokens(self, texts: list[str]) -> Tensor:
         """See Encoder."""
         tokens = self.tokenizer(
             [clean_text(text) for text in texts],
             padding=True, truncation=True, max_length=self.context, return_tensors="pt",
         )  # fmt: skip
-        return self.model.get_text_features(tokens["input_ids"].to(self.model.device)).pooler_output
+        return tokens["input_ids"].to(self.model.device)
+
+    def text(self, texts: list[str]) -> Tensor:
+        """See Encoder."""
+        return self.model.get_text_features(self.tokens(texts)).pooler_output
 
 
 def clean_text(text: str) -> str:

@@ -3,7 +3,7 @@
 TVTSv2's own recipe is unreleased (protocol 3.1), so this is a documented substitute, that of CLIP's paper: one clip per
 video, no augmentation, L2-penalised softmax regression solved by L-BFGS (a convex problem: no learning rate to tune).
 Features are standardised per dimension with the training set's statistics. The best decay on a held-out fifth of the
-training videos is used to fit all of them. The test set is read once, at the end.
+training videos (clips of one source stay together) is used to fit all of them. The test set is read once, at the end.
 """
 
 import torch
@@ -31,9 +31,11 @@ def score_linear_probe(features: Features, evaluation: Evaluation, device: torch
     video, label = features["train_video"].to(device), features["train_label"].to(device)
     mean, sd = video.mean(0), video.std(0).clamp_min(1e-6)
     video = (video - mean) / sd
-    fitting, held = split(label.cpu())
+    fitting, held = split(label.cpu(), features["train_group"])
     if not len(held):
-        raise UserError(f"{features.path}: a linear probe needs at least two readable training videos of some class")
+        raise UserError(
+            f"{features.path}: a linear probe needs readable training videos of some class from two sources at least"
+        )
     decay, accuracy = choose_decay((video[fitting], label[fitting]), (video[held], label[held]), classes)
     head = fit(video, label, decay, blank(video.shape[1], classes, device))
     test = (features["video"].to(device) - mean) / sd
@@ -49,17 +51,24 @@ def score_linear_probe(features: Features, evaluation: Evaluation, device: torch
     return result
 
 
-def split(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices of (fitting, held-out) items.
+def split(labels: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices of (fitting, held-out) items: whole groups are held out, drawn with a fixed seed.
 
-    A fifth of each class is held out, at least one and never all of it, drawn with a fixed seed.
+    Groups are taken in random order while each class in them still lacks its fifth (at least one item), and never all
+    items of a class.
     """
-    generator = torch.Generator().manual_seed(SEED)
+    counts = labels.bincount()
+    least = (HELD_OUT * counts).round().long().clamp_min(1)
+    taken = torch.zeros_like(counts)
     held = torch.zeros(len(labels), dtype=torch.bool)
-    for label in labels.unique():
-        members = (labels == label).nonzero().flatten()
-        count = min(len(members) - 1, max(1, round(HELD_OUT * len(members))))
-        held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
+    members = {int(group): (groups == group).nonzero().flatten() for group in groups.unique()}
+    order = torch.randperm(len(members), generator=torch.Generator().manual_seed(SEED)).tolist()
+    for items in (list(members.values())[place] for place in order):
+        adds = labels[items].bincount(minlength=len(counts))
+        here = adds > 0
+        if (taken < least)[here].all() and (taken + adds < counts)[here].all():
+            taken += adds
+            held[items] = True
     return (~held).nonzero().flatten(), held.nonzero().flatten()
 
 

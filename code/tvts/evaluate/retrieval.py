@@ -80,7 +80,10 @@ def retrieval_ranks(
     S_qg * exp(t S_qg) / sum over q' of exp(t S_q'g), t = `temperature`. Needs memory for a block of scores, not for all.
     """
     queries = F.normalize(queries.float(), dim=-1, eps=1e-8)
-    distinct, copy = F.normalize(candidates.float(), dim=-1, eps=1e-8).unique(dim=0, return_inverse=True)
+    candidates = F.normalize(candidates.float(), dim=-1, eps=1e-8)
+    distinct, copy = candidates.unique(dim=0, return_inverse=True)
+    repeated = len(distinct) < len(candidates)
+    distinct = distinct if repeated else candidates
     rows = max(1, BLOCK_SCORES // len(candidates))
     total = _log_sum_exp(queries, distinct, temperature, rows)
     pairs = right_pairs(query_key, candidate_key)
@@ -89,9 +92,9 @@ def retrieval_ranks(
         within = (pairs[0] >= first) & (pairs[0] < first + rows)
         query, candidate = pairs[0][within] - first, pairs[1][within]
         scores = queries[first : first + rows] @ distinct.T
-        raw.append(rank(scores.index_select(1, copy), query, candidate))
+        raw.append(rank(scores.index_select(1, copy) if repeated else scores, query, candidate))
         scores *= (temperature * scores).sub_(total).exp_()
-        dual.append(rank(scores.index_select(1, copy), query, candidate))
+        dual.append(rank(scores.index_select(1, copy) if repeated else scores, query, candidate))
     return join(raw), join(dual)
 
 

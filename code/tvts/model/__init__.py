@@ -4,7 +4,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from .configuration import TVTSConfig
 from .convert import convert_checkpoint, from_clip, from_official, to_official
-from .modeling import TVTSModel, TVTSOutput, trim_text
+from .modeling import TVTSModel, TVTSOutput, text_ends, trim_text
 from .processing import TVTSProcessor, normalize_frames
 from .tuning import group_table, parameter_groups, set_trainable
 
@@ -24,6 +24,7 @@ __all__ = [
     "normalize_frames",
     "parameter_groups",
     "set_trainable",
+    "text_ends",
     "to_official",
     "trim_text",
 ]

@@ -376,8 +376,8 @@ class TVTSModel(TVTSPreTrainedModel):
             raise ValueError(f"keep_indices: expected [{len(video)}, 1 to {patches}], got {list(given)}")
 
 
-def trim_text(input_ids: Tensor, eos_token_id: int) -> Tensor:
-    """Cut padding after the longest text: [..., L] -> [..., longest], end-of-text included. For ids in host memory.
+def text_ends(input_ids: Tensor, eos_token_id: int) -> Tensor:
+    """Position [...] of each text's end-of-text in ids [..., L], where the tower is read out.
 
     `eos_token_id` as in CLIP's text config, where 2 means "the largest id of the row" (old configs).
     Raises ValueError if a row has no end-of-text.
@@ -385,7 +385,15 @@ def trim_text(input_ids: Tensor, eos_token_id: int) -> Tensor:
     ends = input_ids == (input_ids.amax(-1, keepdim=True) if eos_token_id == 2 else eos_token_id)
     if not ends.any(-1).all():
         raise ValueError(f"input_ids: a text has no end-of-text token ({eos_token_id}); truncate in the tokenizer")
-    return input_ids[..., : int(ends.int().argmax(-1).max()) + 1]
+    return ends.int().argmax(-1)
+
+
+def trim_text(input_ids: Tensor, eos_token_id: int) -> Tensor:
+    """Cut padding after the longest text: [..., L] -> [..., longest], end-of-text included. For ids in host memory.
+
+    Arguments and errors as in `text_ends`.
+    """
+    return input_ids[..., : int(text_ends(input_ids, eos_token_id).max()) + 1]
 
 
 TVTSModel.register_for_auto_class("AutoModel")

@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from tvts.config import Experiment, UserError
-from tvts.report.scores import Metric, Scores
+from tvts.report.scores import Metric, Scores, baseline_of
 from tvts.report.style import COLOURS, GREY, MARKERS, figure
-from tvts.report.tables import baseline_of
 
 COLUMNS = 3
 PANEL = (3.0, 2.35)
@@ -71,22 +70,14 @@ class _Panel:
         axes.set_xlim(-0.45, len(self.members) - 0.55)
         axes.grid(axis="x", visible=False)
         axes.set_ylabel("%")
-        _scale(axes, self.scores.chance(metric))
+        scale_to(axes, self.scores.chance(metric))
         if max(map(len, self.members)) > 7:
             axes.tick_params("x", rotation=20)
 
     def _series(self, axes: Axes, metric: Metric, shift: float) -> None:
         colour, marker = self.looks[metric.tag]
-        every = ((place + shift, self.scores.values(runs, metric)) for place, runs in enumerate(self.members.values()))
-        found = {place: values for place, values in every if values}
-        for place, values in found.items():
-            axes.scatter([place] * len(values), values, s=14, color=colour, alpha=0.45, linewidths=0, zorder=3)
-        means = [statistics.fmean(values) for values in found.values()]
-        spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in found.values()]
-        axes.errorbar(
-            list(found), means, yerr=spread, color=colour, marker=marker, markersize=5,
-            markeredgecolor="white", markeredgewidth=0.6, capsize=2.5, elinewidth=1.1, zorder=4,
-        )  # fmt: skip
+        values = {place: self.scores.values(runs, metric) for place, runs in enumerate(self.members.values())}
+        draw_points(axes, values, shift, colour, marker)
         level = self.scores.value(self.baseline, metric) if self.baseline else None
         if level is not None:
             axes.axhline(level, color=colour, linestyle=DASHES, linewidth=1.1, alpha=0.85, zorder=2)
@@ -102,7 +93,20 @@ class _Panel:
         return [*handles, Line2D([], [], color=GREY, linestyle=":", label="chance")]
 
 
-def _scale(axes: Axes, chance: float | None) -> None:
+def draw_points(axes: Axes, values: Mapping[int, list[float]], shift: float, colour: str, marker: str) -> None:
+    """At each place of an axis every seed, their mean and their standard deviation; places without values are skipped."""
+    found = {place + shift: seeds for place, seeds in values.items() if seeds}
+    for place, seeds in found.items():
+        axes.scatter([place] * len(seeds), seeds, s=14, color=colour, alpha=0.45, linewidths=0, zorder=3)
+    means = [statistics.fmean(seeds) for seeds in found.values()]
+    spread = [statistics.stdev(seeds) if len(seeds) > 1 else 0.0 for seeds in found.values()]
+    axes.errorbar(
+        list(found), means, yerr=spread, color=colour, marker=marker, markersize=5,
+        markeredgecolor="white", markeredgewidth=0.6, capsize=2.5, elinewidth=1.1, zorder=4,
+    )  # fmt: skip
+
+
+def scale_to(axes: Axes, chance: float | None) -> None:
     """Scale to what was measured: a line where chance is near, a note at the bottom where it is far below."""
     low, high = axes.get_ylim()
     middle, half = (low + high) / 2, max(high - low, LEAST_SPAN) / 2

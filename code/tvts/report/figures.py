@@ -6,12 +6,13 @@ from typing import Literal
 from tvts.config import Experiment
 from tvts.layout import Layout
 from tvts.report.ablation import draw_ablation
+from tvts.report.distortion import draw_distortion
 from tvts.report.funnel import draw_funnel
 from tvts.report.scores import Scores
 from tvts.report.training import draw_training
 from tvts.report.window import draw_window
 
-Kind = Literal["ablation", "training", "funnel", "window"]
+Kind = Literal["ablation", "distortion", "training", "funnel", "window"]
 
 
 def draw(kind: Kind, name: str, experiment: Experiment, results: Path, output: Path) -> None:
@@ -23,6 +24,8 @@ def draw(kind: Kind, name: str, experiment: Experiment, results: Path, output: P
     layout = Layout(results)
     if kind == "ablation":
         draw_ablation(experiment, name, Scores(experiment, results), output)
+    elif kind == "distortion":
+        draw_distortion(experiment, name, Scores(experiment, results), output)
     elif kind == "training":
         draw_training(experiment, layout, output)
     elif kind == "funnel":

@@ -7,6 +7,8 @@ split.
 
 from typing import NamedTuple
 
+from tvts.config import Experiment
+
 SOURCE = "arXiv 2305.14173, tables 2 to 4 as released in TencentARC/TVTS v2/assets"
 
 
@@ -73,6 +75,12 @@ def rows() -> list[Row]:
             for benchmark, value in benchmarks.items()
         ]
     return found
+
+
+def concerns(experiment: Experiment) -> bool:
+    """Whether any target run stands for a model of the paper: by its name, or as a released checkpoint of its size."""
+    runs = {name: experiment.runs[name] for name in experiment.target_runs()}
+    return any(name in MODELS or (run.kind == "official" and run.model.preset in MODELS) for name, run in runs.items())
 
 
 def _protocol(table: int, benchmark: str) -> str:

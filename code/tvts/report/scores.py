@@ -16,7 +16,9 @@ HEADLINES = {
     "linear_probe": ("top1",),
     "multiple_choice": ("top1",),
     "sorting": ("sorting", "sorting_all"),
+    "distortion": (),
 }
+"""Distortion has a figure and a table of its own."""
 NAMES = {
     "t2v_R@1": "text-to-video R@1",
     "v2t_R@1": "video-to-text R@1",
@@ -99,6 +101,26 @@ class Scores:
                 for name in sorted(found) if tags else ():
                     if name.startswith(f"{headline}["):
                         yield Metric(subject, protocol, headline, name[len(headline) + 1 : -1])
+
+
+def baseline_of(experiment: Experiment, ablation: str, scores: Scores) -> str | None:
+    """The scored CLIP run of the model size that an ablation's members share, if there is one."""
+    presets = {experiment.runs[run].model.preset for run in experiment.ablation_runs(ablation)}
+    fitting = (
+        name
+        for name, run in experiment.runs.items()
+        if run.kind == "clip" and {run.model.preset} == presets and name in scores.runs()
+    )
+    return next(fitting, None)
+
+
+def distortion_files(experiment: Experiment, ablation: str, scores: Scores) -> dict[str, list[dict[str, Any]]]:
+    """Distortion scores of an ablation's finished members, by label; labels without any are left out."""
+    found = {
+        label: [body for (run, _, protocol), body in scores.files.items() if protocol == "distortion" and run in runs]
+        for label, runs in experiment.members[ablation].items()
+    }
+    return {label: bodies for label, bodies in found.items() if bodies}
 
 
 def _place(protocol: str) -> int:

@@ -13,12 +13,23 @@ from tvts.files import atomic
 from tvts.layout import Layout
 from tvts.report import paper
 from tvts.report.costs import Cost, costs
-from tvts.report.scores import Metric, Scores
+from tvts.report.scores import Metric, Scores, baseline_of, distortion_files
 
 Cell = str | int | float | None
 """A number is shown with one decimal; None was not run."""
 
 NOT_RUN = "not run"
+DISTORTION = {
+    "descriptive_cka_drift": ("1 - CKA, captions", 3),
+    "spoken_cka_drift": ("1 - CKA, speech", 3),
+    "descriptive_cosine_drift": ("1 - cosine, captions", 3),
+    "spoken_cosine_drift": ("1 - cosine, speech", 3),
+    "descriptive_R@1": ("captions R@1", 1),
+    "descriptive_R@1_across": ("captions R@1 across", 1),
+    "spoken_R@1": ("speech R@1", 1),
+    "spoken_R@1_across": ("speech R@1 across", 1),
+}
+"""Metric -> column and digits."""
 LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"} | {"±": r"$\pm$"}
 )
@@ -38,8 +49,8 @@ def write_tables(experiment: Experiment, results: Path, output: Path) -> None:
     """Write all tables to the folder `output`.
 
     `results` (every run by headline metric), `scores` (every metric of every score), `costs` (per stage), `ablation_{name}` (label by
-    metric, mean ± standard deviation over seeds) of the target ablations, and, when the paper's runs are among the
-    targets, `paper_table{2,3,4}` (paper | ours | difference | coverage). What was not run is said, never shown as zero.
+    metric, mean ± standard deviation over seeds) of the target ablations, `distortion_{name}` of those over frozen blocks, and, when
+    the paper's runs are among the targets, `paper_table{2,3,4}` (paper | ours | difference | coverage). What was not run is said, never shown as zero.
     """
     scores = Scores(experiment, results)
     tables = {"results": results_table(experiment, scores), "scores": scores_table(scores)}
@@ -47,8 +58,13 @@ def write_tables(experiment: Experiment, results: Path, output: Path) -> None:
     tables |= {
         f"ablation_{name}": ablation_table(experiment, name, scores) for name in experiment.config.targets.ablations
     }
-    if any(row.run in experiment.target_runs() for row in paper.rows()):
-        tables |= {f"paper_table{number}": paper_table(number, scores) for number in paper.TITLES}
+    tables |= {
+        f"distortion_{name}": distortion_table(experiment, name, scores)
+        for name in experiment.config.targets.ablations
+        if experiment.distortion_runs(name)
+    }
+    if paper.concerns(experiment):
+        tables |= {f"paper_table{number}": paper_table(number, experiment, scores) for number in paper.TITLES}
     for name, table in tables.items():
         write(table, output / name)
 
@@ -91,17 +107,33 @@ def ablation_table(experiment: Experiment, name: str, scores: Scores) -> Table:
     return Table(f"Ablation: {title}", [title, "runs", *(metric.title for metric in metrics)], rows, note)
 
 
-def paper_table(number: int, scores: Scores) -> Table:
-    """The paper's table beside ours."""
+def distortion_table(experiment: Experiment, name: str, scores: Scores) -> Table:
+    """Label by drift at the text tower's output and retrieval of either register, mean ± standard deviation over seeds."""
+    files = distortion_files(experiment, name, scores)
+    rows: list[list[Cell]] = []
+    for label, runs in experiment.members[name].items():
+        bodies = files.get(label, [])
+        values = (mean_sd([body["metrics"][key] for body in bodies], digits) for key, (_, digits) in DISTORTION.items())
+        rows.append([label, f"{len(bodies)}/{len(runs)}", *values])
+    title = experiment.config.ablations[name].title or name
+    note = (
+        "Drift of the text output from the initial encoder, 0 = unmoved. R@1 in percent, among the videos of the query's "
+        "register; across: among those of both. Mean ± standard deviation over seeds."
+    )
+    return Table(f"Distortion: {title}", [title, "runs", *(text for text, _ in DISTORTION.values())], rows, note)
+
+
+def paper_table(number: int, experiment: Experiment, scores: Scores) -> Table:
+    """The paper's table beside ours, and beside released checkpoints that are among the targets or scored."""
     rows: list[list[Cell]] = []
     for row in paper.rows():
-        if row.table == number:
-            ours = scores.value(row.run, Metric(row.benchmark, row.protocol, row.metric))
+        for run in _standing_for(row, experiment, scores) if row.table == number else ():
+            ours = scores.value(run, Metric(row.benchmark, row.protocol, row.metric))
             difference = None if ours is None else f"{ours - row.value:+.1f}"
-            coverage = scores.coverage(row.run, row.benchmark, row.protocol)
-            rows.append([row.model, row.benchmark, row.metric, row.value, ours, difference, coverage])
-    columns = ["model", "benchmark", "metric", "paper", "ours", "difference", "coverage"]
-    note = f"Paper: {paper.SOURCE}. Ours: the run of config.yaml that stands for the model. Coverage: items whose video could be read."
+            coverage = scores.coverage(run, row.benchmark, row.protocol)
+            rows.append([row.model, run, row.benchmark, row.metric, row.value, ours, difference, coverage])
+    columns = ["model", "run", "benchmark", "metric", "paper", "ours", "difference", "coverage"]
+    note = f"Paper: {paper.SOURCE}. Ours: the run of that name. Coverage: items whose video could be read."
     return Table(f"Table {number} of the paper: {paper.TITLES[number]}", columns, rows, note)
 
 
@@ -125,23 +157,19 @@ def costs_table(found: dict[str, Cost]) -> Table:
     return Table("Costs", columns, rows, note)
 
 
-def baseline_of(experiment: Experiment, ablation: str, scores: Scores) -> str | None:
-    """The scored CLIP run of the model size that an ablation's members share, if there is one."""
-    presets = {experiment.runs[run].model.preset for run in experiment.ablation_runs(ablation)}
-    fitting = (
-        name
-        for name, run in experiment.runs.items()
-        if run.kind == "clip" and {run.model.preset} == presets and name in scores.runs()
-    )
-    return next(fitting, None)
+def _standing_for(row: paper.Row, experiment: Experiment, scores: Scores) -> list[str]:
+    """Our run for a row of the paper, and the checkpoints that its authors released for it."""
+    shown = {*experiment.target_runs(), *scores.runs()}
+    released = (name for name, run in experiment.runs.items() if run.kind == "official" and run.model.preset == row.run)
+    return [row.run, *(name for name in released if name in shown)]
 
 
-def mean_sd(values: Sequence[float]) -> str | None:
+def mean_sd(values: Sequence[float], digits: int = 1) -> str | None:
     """`71.2 ± 0.8`; without ± for a single value, None for none."""
     if not values:
         return None
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.1f}{spread}"
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread}"
 
 
 def write(table: Table, path: Path) -> None:

@@ -5,12 +5,15 @@ Reads TVTS's lists (`split_1_{train,test}_list.tsv`, labels from 1, and `label2i
 for underscores.
 """
 
+import re
 from pathlib import Path
 
 from tvts.config import Benchmark, UserError
 from tvts.evaluate.benchmarks.items import Item, Items, VideoFolder, chosen_split, existing, find, read_tvts_split
 
 EXPECTED = {"classes": 51}
+ENDING = re.compile(r"_[fhlu]_(cm|nm)_np\d_(fr|le|ri|ba)_(goo|med|bad)_\d+$")
+"""Body part, camera motion, people, view and quality, then the number of the clip."""
 OPTIONS = {"split"}
 
 
@@ -22,7 +25,7 @@ def read(benchmark: Benchmark) -> Items:
     if official is None:
         return _original(folder, split, videos)
     train = official.with_name(f"split_{split}_train_list.tsv")
-    return read_tvts_split(official, train, first_label=1, find=lambda name, _: videos.find(name))
+    return read_tvts_split(official, train, first_label=1, find=lambda name, _: videos.find(name), group=_group)
 
 
 def _original(folder: Path, split: int, videos: VideoFolder) -> Items:
@@ -40,5 +43,12 @@ def _original(folder: Path, split: int, videos: VideoFolder) -> Items:
             if use not in parts:
                 raise UserError(f"{file}: line {line!r} does not end with 0, 1 or 2")
             path = f"{names[label]}/{video.strip()}"
-            parts[use].append(Item(path, videos.find(path), label=label))
+            parts[use].append(Item(path, videos.find(path), label=label, group=_group(path)))
     return Items(parts["2"], parts["1"], [name.replace("_", " ") for name in names])
+
+
+def _group(name: str) -> str:
+    """`brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi` -> `April_09`: the film that clips of any class are cut from."""
+    folder, _, file = name.rpartition("/")
+    stem = ENDING.sub("", file.rsplit(".", 1)[0])
+    return stem.removesuffix(f"_{folder}")

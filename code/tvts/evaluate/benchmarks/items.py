@@ -29,6 +29,8 @@ class Item:
     """Candidate texts (multiple choice)."""
     answer: int | None = None
     """Index of the right option."""
+    group: str | None = None
+    """Clips of one source video share it; they never lie on both sides of a held-out split. None = a group of its own."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Subsets that are reported on their own, such as {"concepts": "unseen"}."""
 
@@ -218,15 +220,21 @@ def read_labelled_tsv(path: Path, first_label: int) -> list[tuple[str, int]]:
     return [(row[0].strip(), int(row[1]) - first_label) for row in rows]
 
 
-def read_tvts_split(test: Path, train: Path, first_label: int, find: Callable[[str, str], Path]) -> Items:
+def read_tvts_split(
+    test: Path,
+    train: Path,
+    first_label: int,
+    find: Callable[[str, str], Path],
+    group: Callable[[str], str | None] = lambda path: None,
+) -> Items:
     """TVTS's recognition lists with the `label2id.json` beside them; no training list = no training items.
 
-    `find(path, split)` gives the video of a listed path.
+    `find(path, split)` gives the video of a listed path, `group(path)` its source video.
     """
 
     def items(path: Path, split: str) -> list[Item]:
         rows = read_labelled_tsv(path, first_label) if path.exists() else []
-        return [Item(name, find(name, split), label=label) for name, label in rows]
+        return [Item(name, find(name, split), label=label, group=group(name)) for name, label in rows]
 
     return Items(items(test, "test"), items(train, "train"), read_label2id(locate(test.parent, "label2id.json")))
 

@@ -2,9 +2,10 @@
 `train.*` and `classes.json`.
 
 Columns: `path` (relative to `videos`), optionally `id`; `text` for retrieval (videos may repeat: several texts for
-one video); `label` for recognition and linear probe; `options` (JSON list) and `answer` for multiple choice. Every
-other column is a tag: its values are reported as subsets. `classes.json`: list of prompts in index order, or a
-mapping label -> prompt; prompts are used as they are unless `options.prompts` gives templates.
+one video); `label` for recognition and linear probe; `options` (JSON list) and `answer` for multiple choice; `group` for
+clips of one source, which a probe's held-out part never shares with what it is fitted on. Every other column is a tag:
+its values are reported as subsets. `classes.json`: list of prompts in index order, or a mapping label -> prompt;
+prompts are used as they are unless `options.prompts` gives templates.
 """
 
 import json
@@ -23,7 +24,7 @@ from tvts.evaluate.benchmarks.items import (
     read_records,
 )
 
-MEANINGS = {"id", "path", "text", "label", "options", "answer"}
+MEANINGS = {"id", "path", "text", "label", "options", "answer", "group"}
 
 
 def read(benchmark: Benchmark) -> Items:
@@ -69,6 +70,7 @@ def _item(row: dict[str, Any], number: int, path: Path, videos: VideoFolder, lab
         label=_label(row["label"], path, labels) if row.get("label") not in (None, "") else None,
         options=tuple(json.loads(row["options"])) if row.get("options") else (),
         answer=int(row["answer"]) if row.get("answer") not in (None, "") else None,
+        group=row.get("group") or None,
         tags={name: str(value) for name, value in row.items() if name not in MEANINGS and value is not None},
     )
 

@@ -33,7 +33,7 @@ def read(benchmark: Benchmark) -> Items:
     if official is None:
         return _original(folder, split, videos)
     train = official.with_name(f"trainlist{split:02d}_new.tsv")
-    return read_tvts_split(official, train, first_label=1, find=lambda name, _: videos.find(name))
+    return read_tvts_split(official, train, first_label=1, find=lambda name, _: videos.find(name), group=_group)
 
 
 def _original(folder: Path, split: int, videos: VideoFolder) -> Items:
@@ -51,10 +51,15 @@ def _original(folder: Path, split: int, videos: VideoFolder) -> Items:
         for name in names:
             if name.split("/")[0] not in index:
                 raise UserError(f"{path}: {name} lies in no class of classInd.txt")
-        return [Item(name, videos.find(name), label=index[name.split("/")[0]]) for name in names]
+        return [Item(name, videos.find(name), label=index[name.split("/")[0]], group=_group(name)) for name in names]
 
     test = items(locate(folder, f"testlist{split:02d}.txt"))
     return Items(test, items(find(folder, f"trainlist{split:02d}.txt")), [_words(name) for name in classes])
+
+
+def _group(name: str) -> str:
+    """`Archery/v_Archery_g01_c02.avi` -> `v_Archery_g01`: a class has 25 groups of clips cut from one video each."""
+    return name.rsplit("/", 1)[-1].rsplit("_c", 1)[0]
 
 
 def _words(name: str) -> str:
