@@ -95,8 +95,11 @@ def clean_text(text: str) -> str:
 
 
 def model_hash(folder: Path) -> str:
-    """Hash of a model folder's files, by name and content."""
-    return sha256_json({path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()})
+    """Hash of a model folder's files, by name and content; what is written about the model (its card) does not count."""
+    files = (
+        path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix != ".md" and path.name[0] != "."
+    )
+    return sha256_json({path.name: sha256_file(path) for path in files})
 
 
 def _check_kind(folder: Path, kind: str) -> None:
