@@ -12,7 +12,7 @@ FLOORS = {
     "layout": 0,
     "watch": 0,
     "version": 0,
-    "doctor": 2,
+    "doctor": 3,
     "config": 1,
     "corpus": 2,
     "model": 2,
