@@ -429,6 +429,23 @@ def figure(
 
 
 @app.command()
+def model_card(
+    run: Annotated[str, typer.Argument(help="Name of a run.")],
+    config: Annotated[Path, typer.Option(help="results/report/config.json")],
+    output: Output,
+    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
+) -> None:
+    """Write a finished run's model card: README.md in its model folder, ready for a model hub, and the same text to a file.
+
+    Example: tvts model-card demo --config results/report/config.json --output card.md
+    """
+    from tvts.config import Experiment
+    from tvts.report.model_card import write_model_card
+
+    write_model_card(Experiment.load(config), run, results, output)
+
+
+@app.command()
 def track(
     config: Annotated[Path, typer.Option(help="results/report/config.json, or config.yaml")],
     results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),

@@ -33,6 +33,7 @@ def test_small_config(tmp_path: Path) -> None:
         "funnel_figure": 1,
         "window_figure": 1,
         "ablation_figure": 1,
+        "model_card": 2,
         "track": 1,
         "all": 1,
     }
