@@ -2,6 +2,7 @@
 
 Every rule of the workflow calls one; each works without Snakemake too."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     from tvts.search.library import Embedded
 
 EVERY_DAY = "For every day (the other commands are the stages that the workflow calls)"
+REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "give a file",
+    errno.EACCES: "check who may read and write there",
+    errno.EROFS: "write somewhere else",
+    errno.ENOSPC: "free some space, then run the same command again",
+    errno.EDQUOT: "free some space, then run the same command again",
+}
+"""What to do about errors of the file system, which can meet any command. Others are told with their traceback."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of the click that typer brings along
@@ -226,7 +237,7 @@ def bench_model(
     batch: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 4,
     frames: Annotated[int, typer.Option(min=1, help="Frames per clip.")] = 12,
     mask_ratio: Annotated[float | None, typer.Option(help="Hidden share of patches; none = the paper's.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
     precision: Annotated[Literal["bf16", "fp32"], typer.Option(help="Arithmetic.")] = "fp32",
     compile_blocks: Annotated[bool, typer.Option("--compile", help="Compile each block.")] = False,
     seconds: Annotated[float, typer.Option(help="About how long to measure.")] = 20.0,
@@ -475,7 +486,9 @@ def watch(
     """
     from tvts.watch import watch as run_watched
 
-    sys.exit(run_watched(context.args, logs))
+    if not context.args:
+        raise UserError("watch: give the command to run, for example: tvts watch snakemake --cores 2")
+    raise typer.Exit(run_watched(context.args, logs))
 
 
 @app.command()
@@ -528,6 +541,12 @@ def main() -> None:
         status = getattr(error, "status", 2)
     except UsageError as error:
         status = _tell_usage(error)
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"tvts: {where}{error.strerror}; {REMEDIES[error.errno]}", file=sys.stderr)
+        status = 2
     if status == INTERRUPTED:  # typer turns Ctrl-C into this status
         print("tvts: interrupted; finished work is kept, the same command continues", file=sys.stderr)
     sys.exit(status)
@@ -535,7 +554,7 @@ def main() -> None:
 
 def _tell_usage(error: Any) -> int:
     """One line for a command line that cannot be read; the whole help for one without a command."""
-    message = error.format_message().replace("Value error, ", "").rstrip(".?")
+    message = error.format_message().replace("Value error, ", "").rstrip(".")
     if message:  # none: without a command, the help is all there is to say
         place = error.ctx.command_path if error.ctx else "tvts"
         print(f"{place}: {message}; see: {place} --help", file=sys.stderr)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,10 +28,9 @@ from tvts.corpus.lists import VIDEO_SUFFIXES
 from tvts.corpus.status import Failure, Status
 from tvts.corpus.worker import Worker
 from tvts.evaluate.device import pick_device
-from tvts.evaluate.encoders import TVTSEncoder, load_encoder, model_hash
+from tvts.evaluate.encoders import load_tvts, model_hash
 from tvts.evaluate.pixels import Preset, Video, to_batch
 from tvts.files import atomic, sha256_file, sha256_json
-from tvts.model import TVTSConfig
 from tvts.model.processing import PIXELS, resize_and_crop
 
 BATCH = 8
@@ -82,7 +81,8 @@ class Library:
     ):
         torch.set_num_threads(threads)
         self.device = pick_device(device)
-        self.encoder = load(folder, self.device)
+        disable_progress_bar()
+        self.encoder = load_tvts(folder, 1, self.device)
         config = self.encoder.model.config
         self.preset = Preset(self.encoder.processor.pixels, self.encoder.image_size, config.num_frames, "pyav")
         self.model, self.seconds, self.keep, self.threads = model_hash(folder), seconds, keep, threads
@@ -177,18 +177,6 @@ class Library:
             }
             for read, row in zip(batch, features, strict=True)
         ]
-
-
-def load(folder: Path, device: torch.device) -> TVTSEncoder:
-    """The encoder in a model folder. Raises UserError for anything else."""
-    try:
-        frames = TVTSConfig.from_pretrained(folder).num_frames
-    except OSError:
-        raise UserError(
-            f"--model {folder}: not a model folder; expected one that training wrote, such as results/runs/RUN/model"
-        ) from None
-    disable_progress_bar()
-    return cast(TVTSEncoder, load_encoder(folder, "tvts", frames, device))
 
 
 def spans(duration: float, seconds: float | None) -> list[tuple[float, float]]:
