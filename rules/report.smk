@@ -127,6 +127,28 @@ rule model_card:
         "tvts model-card {wildcards.run} --config {input.config} --output {output} > {log} 2>&1"
 
 
+rule results_page:
+    # every number leads to its run in MLflow
+    input:
+        config="results/report/config.json",
+        tracked="results/mlflow.json",
+        scores=scores(*EXPERIMENT.target_runs(), present=True),
+    output:
+        report(
+            "results/report/results.html",
+            category="Results",
+            caption="../workflow/report/results_page.rst",
+            labels={"table": "all runs, each number linked to its run in MLflow"},
+        ),
+    log:
+        "results/logs/report/results_page.log",
+    localrule: True
+    conda:
+        "../envs/report.yaml"
+    shell:
+        "tvts results-page --config {input.config} --tracked {input.tracked} --output {output} > {log} 2>&1"
+
+
 rule track:
     # one writer imports everything into MLflow; by hand at any time: tvts track --config results/report/config.json
     input:

@@ -457,6 +457,23 @@ def model_card(
 
 
 @app.command()
+def results_page(
+    config: Annotated[Path, typer.Option(help="results/report/config.json")],
+    tracked: Annotated[Path, typer.Option(help="What `tvts track --output` wrote.")],
+    output: Output,
+    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
+) -> None:
+    """Write the results as a page in which each number leads to its run in MLflow.
+
+    Example: tvts results-page --config results/report/config.json --tracked results/mlflow.json --output results.html
+    """
+    from tvts.config import Experiment
+    from tvts.report.linked import write_linked
+
+    write_linked(Experiment.load(config), results, tracked, output)
+
+
+@app.command()
 def track(
     config: Annotated[Path, typer.Option(help="results/report/config.json, or config.yaml")],
     results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
@@ -468,9 +485,11 @@ def track(
     """
     from tvts.config import Experiment
     from tvts.files import write_json
+    from tvts.report.linked import runs_address
     from tvts.tracking import track as import_results
 
     held = import_results(Experiment.load(config), results)
+    print(f"{held['runs']} runs; with `make mlflow`: {runs_address(held)}")
     if output:
         write_json(output, held)
 

@@ -35,6 +35,7 @@ def test_small_config(tmp_path: Path) -> None:
         "ablation_figure": 1,
         "model_card": 2,
         "track": 1,
+        "results_page": 1,
         "all": 1,
     }
 
