@@ -57,13 +57,15 @@ def write_linked(experiment: Experiment, results: Path, tracked: Path, output: P
             cells.append(f'<td class="none">{NOT_RUN}</td>' if value is None else f"<td>{shown}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     heads = "".join(f"<th>{html.escape(head)}</th>" for head in ("run", *(metric.title for metric in metrics)))
+    store = _link(f"{links.experiment}/runs?{VIEW}", "MLflow")
     name = html.escape(experiment.config.tracking.experiment)
     with atomic(output) as temporary:
         temporary.write_text(
             f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Results: {name}</title><style>{STYLE}</style></head>
 <body><h1>Results: {name}</h1>
-<p>Percent. A number leads to its evaluation in {_link(links.experiment + "/runs?" + VIEW, "MLflow")}, a run's name to its training; <code>make mlflow</code> starts the server they point to.</p>
+<p>Percent. A number leads to its evaluation in {store}, a run's name to its training; <code>make mlflow</code> starts the
+server they point to.</p>
 <div><table><thead><tr>{heads}</tr></thead><tbody>
 {chr(10).join(rows)}
 </tbody></table></div></body></html>
