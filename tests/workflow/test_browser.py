@@ -183,7 +183,6 @@ def test_curves_and_figures_of_a_run(
     show("mlflow_curves")
     browser.get(runs(server, tracked, ablation(folder), "/artifacts/figures/ablation_freeze_depth.png"))
     picture(browser, "img[src*='figures'], img[src^='blob:']")
-    show("mlflow_figure")
 
 
 def test_every_number_of_the_results_page_leads_to_its_run(
@@ -211,4 +210,3 @@ def test_the_report(browser: Chrome, folder: Path, tmp_path: Path, show: Callabl
     show("report")
     browser.find_element(By.XPATH, "//*[text()='Ablations']").click()
     text(browser, "freeze_depth")
-    show("report_ablations")
