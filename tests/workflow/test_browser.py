@@ -206,7 +206,7 @@ def test_the_report(browser: Chrome, folder: Path, tmp_path: Path, show: Callabl
     if not page.exists():
         snakemake(folder, "--report", str(page), overlay=SMALL)
     browser.get(page.as_uri())
-    text(browser, "TVTSv2 pre-training and frozen evaluation", "Ablations", "Training", "Results")
+    text(browser, "Ablations", "Training", "Results")
     show("report")
     browser.find_element(By.XPATH, "//*[text()='Ablations']").click()
     text(browser, "freeze_depth")
