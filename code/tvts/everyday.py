@@ -98,14 +98,12 @@ def search(
     found = find_videos(videos)
     with for_people():
         library = Library(model, span, keep, threads, "auto")
-        embedded = list(told(library.embed(found), len(found)))
-        hits = rank(embedded, library.text(text), top)
+        hits, looked_at = rank(told(library.embed(found), len(found)), library.text(text), top)
     if not hits:
         raise UserError(f"{videos}: none of its {len(found)} videos could be read; the lines above say why")
     for number, hit in enumerate(hits, start=1):
         print(f"{number:3}  {hit.score:6.3f}  {hit.times:>17}  {one_line(str(hit.video))}")
-    spans = _count(sum(len(video.spans) for video in embedded), "span")
-    write_page(text, hits, f"{spans} of {span:g} s in {_count(len(found), 'video')}", page)
+    write_page(text, hits, f"{_count(looked_at, 'span')} of {span:g} s in {_count(len(found), 'video')}", page)
     print(f"page: {page.resolve()}")
 
 

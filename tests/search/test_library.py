@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,14 +144,18 @@ def test_ranking_is_by_cosine_and_overlapping_spans_give_one_hit(library: Make, 
         ),
         reverse=True,
     )
-    hits = rank(embedded, text, top=100)
+    hits, looked_at = rank(embedded, text, top=100)
+    assert looked_at == len(everything)
+    assert all(hit.picture.startswith(b"\xff\xd8") for hit in hits)
     assert hits[0].score == pytest.approx(everything[0])
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     for number, hit in enumerate(hits):
         for other in hits[:number]:
             assert hit.video != other.video or hit.end <= other.start or other.end <= hit.start
-    assert len(rank(embedded, text, top=2)) == 2
-    assert rank([Embedded(tmp_path, "", embedded[0].spans.slice(0, 0), "corrupt")], text, 5) == []
+    assert rank(embedded, text, top=2)[0] == hits[:2]
+    assert rank([Embedded(tmp_path, "", embedded[0].spans.slice(0, 0), "corrupt")], text, 5) == ([], 0)
+    copy = replace(embedded[0], path=tmp_path / "copy.mp4")
+    assert rank([*embedded, copy], text, top=100)[0] == hits, "a copy adds nothing"
 
 
 @pytest.mark.parametrize(

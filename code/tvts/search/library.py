@@ -42,6 +42,7 @@ PICTURE_FRAMES = 3
 SPANS = pa.schema(
     {"start": pa.float64(), "end": pa.float64(), "frames": pa.int32(), "features": pa.list_(pa.float32()), "picture": pa.binary()}
 )  # fmt: skip
+WITHOUT_PICTURE = [name for name in SPANS.names if name != "picture"]
 FEATURES = pa.schema(
     {
         "video": pa.string(), "sha256": pa.string(), "status": pa.string(), "message": pa.string(), "start": pa.float64(),
@@ -52,14 +53,22 @@ FEATURES = pa.schema(
 
 @dataclass(frozen=True)
 class Embedded:
-    """A video and its spans (`SPANS`, in order of time); none, and why, when it cannot be read. `kept`: nothing was computed."""
+    """A video and its spans (`SPANS` without pictures, in order of time); none, and why, when it cannot be read.
+
+    `file`: where they are kept. `kept`: nothing had to be computed.
+    """
 
     path: Path
     sha256: str
     spans: pa.Table
     status: Status = "ok"
     message: str = ""
+    file: Path | None = None
     kept: bool = False
+
+    def picture(self, row: int) -> bytes:
+        """JPEG of a span's frames."""
+        return bytes(pq.read_table(self.file, columns=["picture"])["picture"][row].as_py())
 
 
 class _Read(NamedTuple):
@@ -110,7 +119,7 @@ class Library:
         key = sha256_json([sha256, self.model, self.preset.describe(), self.seconds])
         kept = self.keep / key[:2] / f"{key}.parquet"
         if kept.exists():
-            return Embedded(path, sha256, pq.read_table(kept), kept=True)
+            return Embedded(path, sha256, pq.read_table(kept, columns=WITHOUT_PICTURE), file=kept, kept=True)
         duration = _call(workers, {"video": str(path)})["duration"]
         reads = self._reads(path, spans(duration, self.seconds), workers, pool)
         rows = [row for batch in _batches(reads) for row in self._encode(batch)]
@@ -119,7 +128,7 @@ class Library:
         table = pa.Table.from_pylist(rows, schema=SPANS)
         with atomic(kept) as temporary:
             pq.write_table(table, temporary, compression="zstd")
-        return Embedded(path, sha256, table)
+        return Embedded(path, sha256, table.select(WITHOUT_PICTURE), file=kept)
 
     def _sha256(self, path: Path) -> str:
         """Of a file's content; read again only when its size or time of change say that it may be another."""
@@ -214,7 +223,7 @@ def write_features(library: Library, videos: Iterator[Embedded], output: Path) -
             "model": library.model,
             "pixels": library.preset.describe(),
         }
-        rows += [about | span for span in video.spans.drop_columns("picture").to_pylist()] or [about]
+        rows += [about | span for span in video.spans.to_pylist()] or [about]
     with atomic(output) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=FEATURES), temporary, compression="zstd")
     return sum(row["status"] == "ok" for row in rows)

@@ -1,8 +1,9 @@
 """Which spans of which videos a text describes best."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,18 +26,20 @@ class Hit:
         return f"{clock(self.start)}-{clock(self.end)}"
 
 
-def rank(videos: Iterable[Embedded], text: np.ndarray, top: int) -> list[Hit]:
-    """The `top` spans closest to `text` ([E], of length 1), best first; of spans of one content that overlap only the best."""
-    hits = [(video.sha256, hit) for video in videos for hit in _hits(video, text)]
-    hits.sort(key=lambda pair: -pair[1].score)
-    chosen: list[tuple[str, Hit]] = []
-    for content, hit in hits:
-        overlaps = (other == content and hit.start < better.end and better.start < hit.end for other, better in chosen)
-        if not any(overlaps):
-            chosen.append((content, hit))
-        if len(chosen) == top:
-            break
-    return [hit for _, hit in chosen]
+def rank(videos: Iterable[Embedded], text: np.ndarray, top: int) -> tuple[list[Hit], int]:
+    """The `top` spans closest to `text` ([E], of length 1), best first, and how many spans there were.
+
+    Of spans of a video that overlap only the best counts, of equal videos the first. Holds one video's spans at a time.
+    """
+    best: list[_Place] = []
+    seen: set[str] = set()
+    total = 0
+    for video in videos:
+        total += len(video.spans)
+        if len(video.spans) and video.sha256 not in seen:
+            seen.add(video.sha256)
+            best = sorted([*best, *_best_places(video, text, top)], key=lambda place: -place.score)[:top]
+    return [Hit(p.video.path, p.start, p.end, p.score, p.video.picture(p.row)) for p in best], total
 
 
 def clock(seconds: float) -> str:
@@ -48,13 +51,24 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{shown}" if hours else f"{minutes}:{shown}"
 
 
-def _hits(video: Embedded, text: np.ndarray) -> list[Hit]:
-    if not len(video.spans):
-        return []
+class _Place(NamedTuple):
+    video: Embedded
+    row: int
+    start: float
+    end: float
+    score: float
+
+
+def _best_places(video: Embedded, text: np.ndarray, top: int) -> list[_Place]:
+    """The best `top` spans of a video that do not overlap."""
     features = np.stack(video.spans["features"].to_numpy())
     scores = features @ text / np.linalg.norm(features, axis=1)
-    columns = (video.spans[name].to_pylist() for name in ("start", "end", "picture"))
-    return [
-        Hit(video.path, start, end, float(score), picture)
-        for start, end, picture, score in zip(*columns, scores, strict=True)
-    ]
+    starts, ends = (video.spans[name].to_pylist() for name in ("start", "end"))
+    bare = replace(video, spans=video.spans.slice(0, 0))  # what a hit keeps of its video
+    chosen: list[_Place] = []
+    for row in np.argsort(-scores).tolist():
+        if not any(starts[row] < other.end and other.start < ends[row] for other in chosen):
+            chosen.append(_Place(bare, row, starts[row], ends[row], float(scores[row])))
+        if len(chosen) == top:
+            break
+    return chosen
