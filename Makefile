@@ -1,4 +1,4 @@
-# make demo | test | check | mlflow | lock | docs | clean
+# make demo | test | check | mlflow | screenshots | site | lock | docs | clean
 VENV ?= .venv
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 PYTHON ?= $(firstword $(foreach p,python3.12 python3.11 python3.13 python3,$(shell command -v $(p) >/dev/null && $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test check mlflow lock docs clean
+.PHONY: demo test check mlflow screenshots site lock docs clean
 
 demo: $(INSTALLED)
 	tvts watch snakemake --cores $(CORES) --configfile demo/config.yaml --keep-going --rerun-incomplete
@@ -24,10 +24,20 @@ check: $(INSTALLED)
 	mypy
 	python envs/generate.py --check
 	tvts docs --check
+	python docs/diagrams.py --check
 
 mlflow: $(INSTALLED)
 	tvts track --config results/report/config.json
 	mlflow ui --backend-store-uri sqlite:///results/mlflow.db
+
+# pictures for docs/images, of the results that are here
+screenshots: $(INSTALLED)
+	REQUIRE_BROWSER=1 TVTS_SHOW=. pytest -n 0 tests/workflow/test_browser.py
+
+site: $(INSTALLED)
+	python -m pip install --quiet --constraint requirements.lock --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+	@echo "site: $(abspath site/index.html)"
 
 lock: $(INSTALLED)
 	python envs/generate.py --freeze
@@ -35,6 +45,7 @@ lock: $(INSTALLED)
 docs: $(INSTALLED)
 	python envs/generate.py
 	tvts docs
+	python docs/diagrams.py
 
 clean:
 	rm -rf results .snakemake

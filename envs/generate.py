@@ -20,7 +20,7 @@ STAGES = {
     "transcribe": [*BASE, "av", "openai-whisper", "pocketsphinx", "torch"],
     "train": [*BASE, "av", "decord", "ftfy", "safetensors", "torch", "transformers"],
     "evaluate": [*BASE, "av", "decord", "ftfy", "safetensors", "scikit-learn", "torch", "transformers"],
-    "report": [*BASE, "av", "matplotlib", "mlflow", "pandas"],
+    "report": [*BASE, "av", "matplotlib", "mlflow", "pandas", "safetensors", "torch", "transformers"],
 }
 # torch pins these itself, differently for each platform
 PLATFORM_DEPENDENT = ("nvidia-", "triton", "cuda-", "setuptools", "pip", "wheel", "tvts")

@@ -1,6 +1,7 @@
 # Purpose: tables, figures, MLflow; `snakemake --report results/report/report.html` then gathers them in one page.
 # Needs:   scores of all target runs, cards of datasets, metrics of trainings. A benchmark without data is left out and shown as not run.
-# Makes:   results/report/tables/*.{md,csv,tex}, results/report/figures/*.{png,pdf}, results/mlflow.db
+# Makes:   results/report/tables/*.{md,csv,tex}, results/report/figures/*.{png,pdf}, results/mlflow.db,
+#          and the card of every model
 
 
 rule freeze_config:
@@ -148,6 +149,45 @@ rule window_figure:
         "../envs/report.yaml"
     shell:
         "tvts figure window {wildcards.dataset} --config {input.config} --output {output.png} > {log} 2>&1"
+
+
+rule model_card:
+    # also written to model/README.md, ready for a model hub
+    input:
+        config="results/report/config.json",
+        model=lambda wildcards: model_of(wildcards.run),
+        scores=lambda wildcards: scores(wildcards.run, present=True),
+    output:
+        "results/runs/{run}/README.md",
+    log:
+        "results/logs/report/model_card_{run}.log",
+    localrule: True
+    conda:
+        "../envs/report.yaml"
+    shell:
+        "tvts model-card {wildcards.run} --config {input.config} --output {output} > {log} 2>&1"
+
+
+rule results_page:
+    # every number leads to its run in MLflow
+    input:
+        config="results/report/config.json",
+        tracked="results/mlflow.json",
+        scores=scores(*EXPERIMENT.target_runs(), present=True),
+    output:
+        report(
+            "results/report/results.html",
+            category="Results",
+            caption="../workflow/report/results_page.rst",
+            labels={"table": "all runs, each number linked to its run in MLflow"},
+        ),
+    log:
+        "results/logs/report/results_page.log",
+    localrule: True
+    conda:
+        "../envs/report.yaml"
+    shell:
+        "tvts results-page --config {input.config} --tracked {input.tracked} --output {output} > {log} 2>&1"
 
 
 rule track:

@@ -1,17 +1,33 @@
-"""`tvts <stage>`: one thin command per stage. Every rule of the workflow calls one; each works without Snakemake too."""
+"""`tvts <stage>`: one thin command per stage, each with an example in its help.
+
+Every rule of the workflow calls one; each works without Snakemake too."""
 
 import errno
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from tvts import everyday
 from tvts.config import UserError
+
+REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "give a file",
+    errno.EACCES: "check who may read and write there",
+    errno.EROFS: "write somewhere else",
+    errno.ENOSPC: "free some space, then run the same command again",
+    errno.EDQUOT: "free some space, then run the same command again",
+}
+"""What to do about errors of the file system, which can meet any command. Others are told with their traceback."""
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of the click that typer brings along
 
 app = typer.Typer(
     name="tvts",
-    help="TVTSv2: from a list of narrated videos to a frozen video-text encoder.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -19,6 +35,7 @@ app = typer.Typer(
 
 bench = typer.Typer(help="Measure speed. Figures are of this machine, in this run.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
+app.add_typer(everyday.app)
 
 Settings = Annotated[str, typer.Option(help="Section of config.yaml as JSON, or @file.")]
 Output = Annotated[Path, typer.Option(help="File to write.")]
@@ -27,9 +44,32 @@ Threads = Annotated[int, typer.Option(min=1, help="CPU cores to use.")]
 RunConfig = Annotated[Path, typer.Argument(help="results/runs/RUN/config.json")]
 
 
+def _tell_version(wanted: bool) -> None:
+    from tvts.version import version
+
+    if wanted:
+        print(f"tvts {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show version and commit.")
+    ] = False,
+) -> None:
+    """From a list of narrated videos to a frozen video-text encoder: TVTSv2 (arXiv 2305.14173), stage by stage.
+
+    Example: tvts doctor
+    """
+
+
 @app.command()
 def plan(settings: Settings, output: Output) -> None:
-    """Check a list of videos and fix the shard of each."""
+    """Check a list of videos and fix the shard of each.
+
+    Example: tvts plan --settings @corpus.json --output plan.parquet
+    """
     from tvts.config import Corpus, read_settings
     from tvts.corpus.plan import plan as make_plan
 
@@ -45,7 +85,10 @@ def download(
     index: Output,
     threads: Threads = 1,
 ) -> None:
-    """Fetch, cut, transcode and verify one shard of videos."""
+    """Fetch, cut, transcode and verify one shard of videos.
+
+    Example: tvts download --plan plan.parquet --shard 0 --settings @corpus.json --tar 00000.tar --index 00000.parquet
+    """
     from tvts.config import Corpus, read_settings
     from tvts.corpus.fetch import fetch_shard
 
@@ -61,7 +104,10 @@ def transcribe(
     output: Output,
     threads: Threads = 1,
 ) -> None:
-    """Turn the speech of one shard into words with times."""
+    """Turn the speech of one shard into words with times.
+
+    Example: tvts transcribe --tar 00000.tar --index 00000.parquet --settings '{"engine": "pocketsphinx"}' --output words.parquet
+    """
     from tvts.config import Transcribe, read_settings
     from tvts.corpus.transcribe import transcribe_shard
 
@@ -75,7 +121,10 @@ def dataset(
     output: Output,
     transcripts: Annotated[Path | None, typer.Option(help="Its transcripts; none for captions.")] = None,
 ) -> None:
-    """Clean the transcripts of one shard and find its usable windows."""
+    """Clean the transcripts of one shard and find its usable windows.
+
+    Example: tvts dataset --index 00000.parquet --transcripts words.parquet --settings @dataset.json --output rows.parquet
+    """
     from tvts.config import Dataset, read_settings
     from tvts.corpus.dataset import build_shard
 
@@ -91,7 +140,11 @@ def card(
     output: Output,
     transcripts: Annotated[Path | None, typer.Option(help="Folder of transcripts; none for captions.")] = None,
 ) -> None:
-    """Sum a dataset up: what was lost where, and the hash of all that went in."""
+    """Sum a dataset up: what was lost where, and the hash of all that went in.
+
+    Example: tvts card --plan plan.parquet --clips clips/ --transcripts transcripts/ --shards datasets/mine/ --settings @dataset.json
+    --output datasets/mine/card.json
+    """
     from tvts.config import Dataset, read_settings
     from tvts.corpus.dataset import build_card
 
@@ -116,7 +169,11 @@ def pretrain(
     threads: Threads = 1,
     minutes: Annotated[float | None, typer.Option(help="Save and stop before this time is over.")] = None,
 ) -> None:
-    """Pre-train a run, or continue it. Exits 75 when it was stopped and can be continued by the same command."""
+    """Pre-train a run, or continue it. Exits 75 when it was stopped and can be continued by the same command.
+
+    Example: tvts pretrain results/runs/demo/config.json --dataset results/datasets/narrated/card.json --folder training
+    --model model --card card.json
+    """
     from tvts.train.stage import pretrain as train
 
     train(config, dataset, folder, model, card, reader, threads, minutes)
@@ -131,7 +188,10 @@ def convert(
         float, typer.Option(help="Share of patches it was trained without; kept in its config.")
     ] = 0.0,
 ) -> None:
-    """Turn a released checkpoint of the official code into a model folder."""
+    """Turn a released checkpoint of the official code into a model folder.
+
+    Example: tvts convert TVTSv2_B_16.pth --clip data/clip/openai-clip-vit-base-patch16 --mask-ratio 0.5 --output model
+    """
     from tvts.config.errors import for_people
     from tvts.model.convert import convert_checkpoint
 
@@ -145,12 +205,15 @@ def bench_model(
     batch: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 4,
     frames: Annotated[int, typer.Option(min=1, help="Frames per clip.")] = 12,
     mask_ratio: Annotated[float | None, typer.Option(help="Hidden share of patches; none = the paper's.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
     precision: Annotated[Literal["bf16", "fp32"], typer.Option(help="Arithmetic.")] = "fp32",
     compile_blocks: Annotated[bool, typer.Option("--compile", help="Compile each block.")] = False,
     seconds: Annotated[float, typer.Option(help="About how long to measure.")] = 20.0,
 ) -> None:
-    """Forward + backward of the model beside the same layers with explicit softmax in fp32."""
+    """Forward + backward of the model beside the same layers with explicit softmax in fp32.
+
+    Example: tvts bench model --size b16 --precision bf16 --compile
+    """
     from tvts.bench.model import bench_model as measure
     from tvts.bench.model import print_bench
     from tvts.config.errors import for_people
@@ -223,7 +286,11 @@ def embed_benchmark(
     processes: Annotated[int, typer.Option(min=1, help="Processes that share the videos, on a GPU each.")] = 1,
     threads: Threads = 1,
 ) -> None:
-    """Embed the videos and texts of a benchmark with a frozen encoder."""
+    """Embed the videos and texts of a benchmark with a frozen encoder.
+
+    Example: tvts embed-benchmark results/runs/demo/config.json --model results/runs/demo/model --settings @benchmark.json
+    --evaluation '{}' --output features.safetensors
+    """
     from tvts.config import Benchmark, Evaluation, read_settings
     from tvts.config.resolve import read_run
     from tvts.evaluate.embed import embed
@@ -251,7 +318,10 @@ def score(
     output: Output,
     threads: Threads = 1,
 ) -> None:
-    """Score embeddings under a protocol."""
+    """Score embeddings under a protocol.
+
+    Example: tvts score results/embeddings/demo/motions.safetensors --protocol retrieval --evaluation '{}' --output score.json
+    """
     from tvts.config import Evaluation, read_settings
     from tvts.evaluate.score import score as score_embeddings
 
@@ -267,7 +337,11 @@ def score_sorting(
     reader: Reader = "pyav",
     threads: Threads = 1,
 ) -> None:
-    """Put the shuffled transcripts of held-out windows in order."""
+    """Put the shuffled transcripts of held-out windows in order.
+
+    Example: tvts score-sorting results/runs/demo/config.json --model results/runs/demo/model
+    --dataset results/datasets/narrated/card.json --output sorting.json
+    """
     from tvts.evaluate.sorting import score_sorting as sort_windows
 
     sort_windows(config, model, dataset, output, reader, threads)
@@ -295,11 +369,14 @@ def score_distortion(
     measure(config, model, dataset, embeddings, captions, how, output, reader, threads)
 
 
-@app.command()
+@app.command(rich_help_panel=everyday.PANEL)
 def benchmarks(
     config: Annotated[list[Path], typer.Option(help="config.yaml, and files laid over it.")] = [Path("config.yaml")],  # noqa: B006
 ) -> None:
-    """List the benchmarks with what was found of each on disk."""
+    """List the benchmarks with what was found of each on disk.
+
+    Example: tvts benchmarks --config config.yaml --config mine.yaml
+    """
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -320,7 +397,10 @@ def tables(
     output: Annotated[Path, typer.Option(help="Folder to write the tables to.")],
     results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
 ) -> None:
-    """Write the result tables from finished scores: ours beside the paper's."""
+    """Write the result tables from finished scores: ours beside the paper's.
+
+    Example: tvts tables --config results/report/config.json --output tables/
+    """
     from tvts.config import Experiment
     from tvts.report.tables import write_tables
 
@@ -350,11 +430,48 @@ def figure(
     output: Annotated[Path, typer.Option(help="PNG to write; a PDF is written beside it.")],
     results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
 ) -> None:
-    """Draw a figure from finished results."""
+    """Draw a figure from finished results.
+
+    Example: tvts figure ablation freeze_depth --config results/report/config.json --output figure.png
+    """
     from tvts.config import Experiment
     from tvts.report import figures
 
     figures.draw(kind, name, Experiment.load(config), results, output)
+
+
+@app.command()
+def model_card(
+    run: Annotated[str, typer.Argument(help="Name of a run.")],
+    config: Annotated[Path, typer.Option(help="results/report/config.json")],
+    output: Output,
+    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
+) -> None:
+    """Write a finished run's model card: README.md in its model folder, ready for a model hub, and the same text to a file.
+
+    Example: tvts model-card demo --config results/report/config.json --output card.md
+    """
+    from tvts.config import Experiment
+    from tvts.report.model_card import write_model_card
+
+    write_model_card(Experiment.load(config), run, results, output)
+
+
+@app.command()
+def results_page(
+    config: Annotated[Path, typer.Option(help="results/report/config.json")],
+    tracked: Annotated[Path, typer.Option(help="What `tvts track --output` wrote.")],
+    output: Output,
+    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
+) -> None:
+    """Write the results as a page in which each number leads to its run in MLflow.
+
+    Example: tvts results-page --config results/report/config.json --tracked results/mlflow.json --output results.html
+    """
+    from tvts.config import Experiment
+    from tvts.report.linked import write_linked
+
+    write_linked(Experiment.load(config), results, tracked, output)
 
 
 @app.command()
@@ -363,12 +480,17 @@ def track(
     results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
     output: Annotated[Path | None, typer.Option(help="JSON to write with what the store holds.")] = None,
 ) -> None:
-    """Import trainings, scores and figures into MLflow. Repeating it adds nothing twice."""
+    """Import trainings, scores and figures into MLflow. Repeating it adds nothing twice.
+
+    Example: tvts track --config results/report/config.json
+    """
     from tvts.config import Experiment
     from tvts.files import write_json
+    from tvts.report.linked import runs_address
     from tvts.tracking import track as import_results
 
     held = import_results(Experiment.load(config), results)
+    print(f"{held['runs']} runs; with `make mlflow`: {runs_address(held)}")
     if output:
         write_json(output, held)
 
@@ -404,15 +526,22 @@ def explain(log: Annotated[Path, typer.Argument(help="A log of Snakemake: .snake
     print(*explain_log(log), sep="\n")
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, rich_help_panel=everyday.PANEL
+)
 def watch(
     context: typer.Context,
     logs: Annotated[Path, typer.Option(help="Folder of the jobs' logs.")] = Path("results/logs"),
 ) -> None:
-    """Run a workflow and show what its jobs are doing: `tvts watch snakemake --cores 2`."""
+    """Run a workflow and show what its jobs are doing.
+
+    Example: tvts watch snakemake --cores 2
+    """
     from tvts.watch import watch as run_watched
 
-    sys.exit(run_watched(context.args, logs))
+    if not context.args:
+        raise UserError("watch: give the command to run, for example: tvts watch snakemake --cores 2")
+    raise typer.Exit(run_watched(context.args, logs))
 
 
 @app.command()
@@ -421,7 +550,10 @@ def docs(
         bool, typer.Option("--check", help="Write nothing; fail when a generated file is out of date.")
     ] = False,
 ) -> None:
-    """Generate the config reference (docs/config.md) and the JSON schema."""
+    """Generate the config reference (docs/config.md) and the JSON schema.
+
+    Example: tvts docs --check
+    """
     from tvts.config.reference import write_reference
 
     write_reference(Path(), check)
@@ -430,18 +562,27 @@ def docs(
 def main() -> None:
     """Run a command. What the user can put right is printed as plain lines; exit status 2, or 75 for work to be continued."""
     try:
-        app()
+        status = app(standalone_mode=False)
     except UserError as error:
         print(f"tvts: {error}", file=sys.stderr)
-        sys.exit(getattr(error, "status", 2))
+        status = getattr(error, "status", 2)
+    except UsageError as error:
+        status = _tell_usage(error)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in REMEDIES:
             raise
-        print(
-            f"tvts: {error.filename or 'results'}: {error.strerror}; free space or move results, the same command continues",
-            file=sys.stderr,
-        )
-        sys.exit(2)
-    except KeyboardInterrupt:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"tvts: {where}{error.strerror}; {REMEDIES[error.errno]}", file=sys.stderr)
+        status = 2
+    if status == INTERRUPTED:  # typer turns Ctrl-C into this status
         print("tvts: interrupted; finished work is kept, the same command continues", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(status)
+
+
+def _tell_usage(error: Any) -> int:
+    """One line for a command line that cannot be read; the whole help for one without a command."""
+    message = error.format_message().replace("Value error, ", "").rstrip(".")
+    if message:  # none: without a command, the help is all there is to say
+        place = error.ctx.command_path if error.ctx else "tvts"
+        print(f"{place}: {message}; see: {place} --help", file=sys.stderr)
+    return 2

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -24,12 +25,20 @@ from tvts.corpus.dataset import data_hash
 from tvts.files import read_json, sha256_file
 from tvts.layout import Layout
 from tvts.report.costs import energy_kwh
+from tvts.report.linked import VIEW
+from tvts.report.scores import HEADLINES
 from tvts.train.attempts import attempts, summary
 from tvts.train.metrics import read_metrics
 
 BATCH = 1000
 EVERYWHERE = "epoch"
 """A key that every record of a metrics file has."""
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # its UI opens with what trainings need
+    "mlflow.note.content": "TVTSv2: one run per training, its evaluations below it, ablations as parents of their members.",
+}
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a run's description."""
 
 
 class Store:
@@ -44,7 +53,7 @@ class Store:
         self.experiment = (
             found.experiment_id
             if found
-            else self.client.create_experiment(settings.experiment, artifact_location=artifacts)
+            else self.client.create_experiment(settings.experiment, artifact_location=artifacts, tags=EXPERIMENT_TAGS)
         )
         self.known = {run.data.tags["tvts.key"]: run for run in self._all() if "tvts.key" in run.data.tags}
 
@@ -57,13 +66,15 @@ class Store:
             if not token:
                 return
 
-    def run(self, key: str, name: str, tags: dict[str, Any], parent: str | None = None) -> str:
-        """Id of the run known under `key`, made if need be; its tags are set."""
+    def run(
+        self, key: str, name: str, tags: dict[str, Any], parent: str | None = None, began: int | None = None
+    ) -> str:
+        """Id of the run known under `key`, made if need be (as of `began`, milliseconds; None = now); its tags are set."""
         tags = {"tvts.key": key, **{name: str(value) for name, value in tags.items() if value is not None}}
         if parent:
             tags["mlflow.parentRunId"] = parent
         if key not in self.known:
-            self.known[key] = self.client.create_run(self.experiment, run_name=name, tags=tags)
+            self.known[key] = self.client.create_run(self.experiment, began, tags, name)
         else:
             self.client.log_batch(self.known[key].info.run_id, tags=[RunTag(*pair) for pair in tags.items()])
         return str(self.known[key].info.run_id)
@@ -97,35 +108,56 @@ def track(experiment: Experiment, results: Path) -> dict[str, Any]:
     store = Store(experiment.config.tracking, layout.root)
     parents = {
         name: store.run(
-            f"ablation/{name}", f"ablation {name}", {"tvts.kind": "ablation", "tvts.rule": f"ablation_{name}"}
+            f"ablation/{name}",
+            f"ablation {name}",
+            {"tvts.kind": "ablation", "tvts.rule": f"ablation_{name}"},
         )
         for name in _ablations(experiment, layout)
     }
+    links: dict[str, str] = {}
     members = [run for name in parents for run in experiment.ablation_runs(name)]
     for name in dict.fromkeys([*experiment.target_runs(), *members]):
         if not (layout.run(name) / "config.json").exists():
             continue
         asked = [ablation for ablation in parents if name in experiment.ablation_runs(ablation)]
         training = _import_training(experiment, layout, store, name, parents[asked[0]] if asked else None)
-        for ablation in asked[
-            1:
-        ]:  # a run of MLflow has one parent: in further ablations an entry points to the training
+        links[name] = training
+        for ablation in asked[1:]:  # MLflow knows one parent: in further ablations an entry points to the training
             tags = {"tvts.kind": "member", "tvts.run": name, "tvts.training": training}
             entry = store.run(f"member/{ablation}/{name}/{training}", name, tags, parents[ablation])
             store.log(entry, [], dict(_flat(identity(experiment.runs[name]))), finished=True)
         for subject, protocol in experiment.protocols(name):
             path = layout.score(name, subject, protocol)
             if path.exists():
-                _import_score(store, path, name, subject, protocol, training)
+                links[f"{name}/{subject}/{protocol}"] = _import_score(store, path, name, subject, protocol, training)
     figures = sorted(layout.report.glob("figures/*.png"))
     for name, run_id in parents.items():
-        store.add_files(run_id, [path for path in figures if path.stem == f"ablation_{name}"], "figures")
+        store.client.set_tag(run_id, NOTE, _about_ablation(experiment, name, store.experiment, links))
+        store.add_files(run_id, [path for path in figures if path.stem in (f"ablation_{name}", f"distortion_{name}")], "figures")
         store.log(run_id, [], {}, finished=True)
-    report = store.run("report", "report", {"tvts.kind": "report", "tvts.rule": "report"})
+    about = "Every figure and table of the report, under *Artifacts*."
+    report = store.run("report", "report", {"tvts.kind": "report", "tvts.rule": "report", NOTE: about})
     store.add_files(report, figures, "figures")
     store.add_files(report, sorted(layout.report.glob("tables/*")), "tables")
     store.log(report, [], {}, finished=True)
-    return {"experiment": experiment.config.tracking.experiment, "runs": len(store.known)}
+    return {
+        "experiment": experiment.config.tracking.experiment,
+        "experiment_id": store.experiment,
+        "runs": len(store.known),
+        "links": links,
+    }
+
+
+def _about_ablation(experiment: Experiment, name: str, store_id: str, links: dict[str, str]) -> str:
+    """What one reads when one opens an ablation's run."""
+    runs = quote(json.dumps([links[run] for run in experiment.ablation_runs(name) if run in links]))
+    compare = f"#/compare-runs?runs={runs}&experiments={quote(json.dumps([store_id]))}&{VIEW}"
+    ablation = experiment.config.ablations[name]
+    members = "\n".join(f"- {label}: {', '.join(runs)}" for label, runs in experiment.members[name].items())
+    return (
+        f"**{ablation.title or name}**, varied on run `{ablation.run}`. [Compare its members]({compare}), which are the "
+        f"child runs. The figure is under *Artifacts*.\n\n{members}"
+    )
 
 
 def _ablations(experiment: Experiment, layout: Layout) -> list[str]:
@@ -154,9 +186,10 @@ def _import_training(experiment: Experiment, layout: Layout, store: Store, name:
         energy = energy_kwh(spent["slurm_jobs"])
         tags |= {f"tvts.{fact}": value for fact, value in (spent | {"energy_kwh": energy}).items()}
     metrics = as_metrics(read_metrics(layout.metrics(name))) if layout.metrics(name).exists() else []
+    began = min((metric.timestamp for metric in metrics), default=None)
     key = training_key(name, run, data_sha256)
     store.drop_if_other(key, metrics)
-    run_id = store.run(key, name, tags, parent)
+    run_id = store.run(key, name, tags, parent, began)
     store.log(run_id, metrics, dict(_flat(identity(run))), finished=bool(card) or run.kind != "tvts")
     return run_id
 
@@ -186,7 +219,8 @@ def as_metrics(records: list[dict[str, Any]]) -> list[Metric]:
     ]
 
 
-def _import_score(store: Store, path: Path, name: str, subject: str, protocol: str, training: str) -> None:
+def _import_score(store: Store, path: Path, name: str, subject: str, protocol: str, training: str) -> str:
+    """A score is a run of its own, below its training; its headline metrics are shown with the training too, to compare trainings by."""
     score = read_json(path)
     tags = {
         "tvts.kind": "evaluation",
@@ -195,10 +229,9 @@ def _import_score(store: Store, path: Path, name: str, subject: str, protocol: s
         "tvts.benchmark": subject,
         "tvts.protocol": protocol,
     }
-    run_id = store.run(
-        f"score/{name}/{subject}.{protocol}/{sha256_file(path)[:16]}", f"{name} {subject} {protocol}", tags, training
-    )
     timestamp = int(1000 * path.stat().st_mtime)
+    key = f"score/{name}/{subject}.{protocol}/{sha256_file(path)[:16]}"
+    run_id = store.run(key, f"{name} {subject} {protocol}", tags, training, timestamp)
     metrics = [
         Metric(_metric_name(key), float(value), timestamp, 0)
         for key, value in score["metrics"].items()
@@ -212,6 +245,14 @@ def _import_score(store: Store, path: Path, name: str, subject: str, protocol: s
         **score.get("coverage", {}),
     }
     store.log(run_id, metrics, params, finished=True)
+    headlines = {_metric_name(key) for key in HEADLINES[protocol]}
+    store.log(
+        training,
+        [Metric(f"{subject}/{protocol}/{m.key}", m.value, m.timestamp, 0) for m in metrics if m.key in headlines],
+        {},
+        finished=False,
+    )
+    return run_id
 
 
 def _metric_name(key: str) -> str:

@@ -34,7 +34,9 @@ def test_small_config(tmp_path: Path) -> None:
         "window_figure": 1,
         "ablation_figure": 1,
         "page": 1,
+        "model_card": 2,
         "track": 1,
+        "results_page": 1,
         "all": 1,
     }
 

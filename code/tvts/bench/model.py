@@ -75,6 +75,8 @@ def bench_model(
         raise ValueError(f"size: got {size!r}; allowed: {', '.join(SIZES)}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device: cuda was asked for, but PyTorch sees no GPU; use auto or cpu")
     settings: dict[str, Any] = {"num_frames": frames, **SIZES[size]}
     if mask_ratio is not None:
         settings["mask_ratio"] = mask_ratio

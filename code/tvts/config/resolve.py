@@ -40,6 +40,10 @@ def read_yaml(paths: Iterable[str | Path]) -> dict[str, Any]:
             raise UserError(f"{path}: no such config file") from None
         except yaml.YAMLError as error:
             raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}: not valid JSON: {error}") from None
+        if not isinstance(content, dict | None):
+            raise UserError(f"{path}: got {content!r}; a config is a mapping of sections to settings")
         merged = deep_merge(merged, content or {})
     return merged
 
@@ -63,7 +67,7 @@ def read_settings(section: type[AnySection], text: str) -> AnySection:
 
 def read_run(path: Path) -> Run:
     """A frozen run, `results/runs/{run}/config.json`."""
-    return validate(Run, json.loads(path.read_text(encoding="utf-8")), str(path))
+    return validate(Run, read_yaml([path]), str(path))
 
 
 def _keys_at(section: type[BaseModel], loc: tuple[Any, ...]) -> set[str]:

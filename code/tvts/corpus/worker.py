@@ -1,8 +1,8 @@
 """Processes in which untrusted videos are handled, so that a hang, a crash or a memory bomb costs one video and not the job.
 
-A worker is started once and answers one request after another (JSON lines on its pipes). There are two kinds. `download` talks to the
-network and never looks into a file; `cut` looks into files with limited memory and, where the system lets it, without any network. A
-worker that does not answer in time is killed with all it started; the next request starts a fresh one.
+A worker is started once and answers one request after another (JSON lines on its pipes). `download` talks to the network and never
+looks into a file; `cut` and `look` look into files with limited memory and, where the system lets it, without any network. A worker
+that does not answer in time is killed with all it started; the next request starts a fresh one.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ from typing import Any, Literal
 from tvts.config import UserError
 from tvts.corpus.status import FULL_DISK, Failure, one_line
 
-Kind = Literal["download", "cut"]
+Kind = Literal["download", "cut", "look"]
 MEMORY_BYTES = 4 << 30
-"""Address space of a `cut` worker."""
+"""Address space of a worker that looks into files."""
 PR_SET_PDEATHSIG, CLONE_NEWUSER, CLONE_NEWNET = 1, 0x10000000, 0x40000000
 
 
@@ -124,6 +124,8 @@ def serve(kind: Kind) -> None:
     handle: Callable[[dict[str, Any]], Any]
     if kind == "download":
         from tvts.corpus.download import download as handle
+    elif kind == "look":
+        from tvts.corpus.look import look as handle
     else:
         from tvts.corpus.cut import cut as handle
     for line in sys.stdin.buffer:
@@ -152,9 +154,9 @@ def _restrict(kind: Kind) -> None:
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if kind == "cut":
+        if kind != "download":
             libc.unshare(CLONE_NEWNET if os.geteuid() == 0 else CLONE_NEWNET | CLONE_NEWUSER)
-    if kind == "cut":
+    if kind != "download":
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 

@@ -1,8 +1,9 @@
 """Frozen encoders behind one small interface: TVTS, and the CLIP baseline that averages frame features."""
 
 import html
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import ftfy
 import torch
@@ -33,14 +34,26 @@ class Encoder(Protocol):
         """B texts -> [B, E]."""
 
 
+AnyEncoder = TypeVar("AnyEncoder", bound=Encoder)
+
+
 def load_encoder(folder: Path, kind: Literal["tvts", "clip"], frames: int, device: torch.device) -> Encoder:
     """The model in a `save_pretrained` folder, for videos of `frames` frames.
 
     Raises UserError if the folder is not of that kind.
     """
+    return load_tvts(folder, frames, device) if kind == "tvts" else _loaded(folder, kind, FrameMeanEncoder, device)
+
+
+def load_tvts(folder: Path, frames: int, device: torch.device) -> "TVTSEncoder":
+    """The TVTS model in a `save_pretrained` folder. Raises UserError for any other folder."""
+    return _loaded(folder, "tvts", TVTSEncoder, frames, device)
+
+
+def _loaded(folder: Path, kind: str, make: Callable[..., AnyEncoder], *settings: Any) -> AnyEncoder:
     try:
         _check_kind(folder, kind)
-        return TVTSEncoder(folder, frames, device) if kind == "tvts" else FrameMeanEncoder(folder, device)
+        return make(folder, *settings)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{folder}: not a {kind} model folder with weights and tokenizer: {_first_line(error)}"
@@ -107,12 +120,17 @@ def clean_text(text: str) -> str:
 
 
 def model_hash(folder: Path) -> str:
-    """Hash of a model folder's files, by name and content."""
-    return sha256_json({path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()})
+    """Hash of a model folder's files, by name and content; what is written about the model (its card) does not count."""
+    files = (
+        path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix != ".md" and path.name[0] != "."
+    )
+    return sha256_json({path.name: sha256_file(path) for path in files})
 
 
 def _check_kind(folder: Path, kind: str) -> None:
-    """transformers would fill what another kind of model lacks with random weights."""
+    """transformers would look for a folder that is not there on a hub, and fill what another kind of model lacks with random weights."""
+    if not (folder / "config.json").is_file():
+        raise ValueError("there is no config.json in it")
     found = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
     if found != kind:
         raise ValueError(f"its config.json says model_type {found!r}")

@@ -49,6 +49,8 @@ def read_features(path: Path) -> Features:
             about = json.loads((file.metadata() or {})[KEY])
             return Features(path, {name: file.get_tensor(name) for name in file.keys()}, about)  # noqa: SIM118
     except FileNotFoundError:
-        raise UserError(f"{path}: no such features; run `tvts embed` first") from None
+        raise UserError(f"{path}: no such features; run `tvts embed-benchmark` first") from None
     except (SafetensorError, KeyError) as error:
-        raise UserError(f"{path}: not a features file ({error}); delete it and run `tvts embed` again") from None
+        raise UserError(
+            f"{path}: not a features file ({error}); delete it and run `tvts embed-benchmark` again"
+        ) from None

@@ -14,7 +14,7 @@ from tvts.config.resolve import read_run
 from tvts.corpus.media.read import Reader
 from tvts.evaluate.device import pick_device
 from tvts.evaluate.embed import Log
-from tvts.evaluate.encoders import TVTSEncoder, model_hash
+from tvts.evaluate.encoders import TVTSEncoder, load_tvts, model_hash
 from tvts.evaluate.ranks import interval, percent
 from tvts.evaluate.result import Result
 from tvts.evaluate.score import write_result
@@ -38,7 +38,7 @@ def score_sorting(
     torch.set_num_threads(threads)
     device = pick_device("auto")
     frames = read_run(config).model.frames
-    encoder = TVTSEncoder(model_dir, frames, device)
+    encoder = load_tvts(model_dir, frames, device)
     if encoder.model.sorter is None:
         raise UserError(
             f"{model_dir}: this model has no sorter; leave sorting out or train with model.sorter_layers above 0"

@@ -280,7 +280,7 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
             f"{path}: not opened, its pickle holds more than tensors; if you trust the file, "
             "save its `state_dict` alone with torch.save and convert that"
         ) from None
-    except (RuntimeError, EOFError):
+    except (RuntimeError, EOFError, LookupError):
         raise ValueError(f"{path}: not a PyTorch checkpoint, or damaged") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a state dict, got a {type(content).__name__}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from tvts.config import Experiment
+from tvts.config import Experiment, UserError
 from tvts.layout import Layout
 from tvts.report.ablation import draw_ablation
 from tvts.report.distortion import draw_distortion
@@ -22,6 +22,8 @@ def draw(kind: Kind, name: str, experiment: Experiment, results: Path, output: P
     Raises UserError when what it needs is not there.
     """
     layout = Layout(results)
+    if kind == "ablation" and name not in experiment.members:
+        raise UserError(f"{name}: unknown ablation; known: {', '.join(experiment.members) or 'none'}")
     if kind == "ablation":
         draw_ablation(experiment, name, Scores(experiment, results), output)
     elif kind == "distortion":

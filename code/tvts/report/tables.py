@@ -50,7 +50,8 @@ def write_tables(experiment: Experiment, results: Path, output: Path) -> None:
 
     `results` (every run by headline metric), `scores` (every metric of every score), `costs` (per stage), `ablation_{name}` (label by
     metric, mean ± standard deviation over seeds) of the target ablations, `distortion_{name}` of those over frozen blocks, and, when
-    the paper's runs are among the targets, `paper_table{2,3,4}` (paper | ours | difference | coverage). What was not run is said, never shown as zero.
+    the paper's runs are among the targets, `paper_table{2,3,4}` (paper | ours | difference | coverage). What was not run
+    is said, never shown as zero.
     """
     scores = Scores(experiment, results)
     tables = {"results": results_table(experiment, scores), "scores": scores_table(scores)}
