@@ -45,11 +45,11 @@ def score_sorting(
         )
     dataset = source(card)
     windows = FixedWindows(dataset, frames, encoder.image_size, reader)
-    logits, positions, shown = _sort(encoder, windows, device, log)
+    logits, positions, shown, substituted = _sort(encoder, windows, device, log)
     result = sorting_metrics(logits, positions)
     result.details["examples"] = [shown[i] for i in _spread(len(shown))]
     result.policy["model"] = model_hash(model_dir)
-    coverage = {"items": len(windows), "used": len(windows), "missing": 0, "substituted": 0}
+    coverage = {"items": len(windows), "used": len(windows) - substituted, "missing": 0, "substituted": substituted}
     write_result(output, result, run=output.parent.name, benchmark=dataset.name, protocol="sorting", coverage=coverage)
 
 
@@ -67,10 +67,10 @@ def sorting_metrics(logits: Tensor, positions: Tensor) -> Result:
 
 def _sort(
     encoder: TVTSEncoder, windows: FixedWindows, device: torch.device, log: Log
-) -> tuple[Tensor, Tensor, list[dict[str, Any]]]:
-    """Logits [N, K, K], true positions [N, K], and each window as shown."""
+) -> tuple[Tensor, Tensor, list[dict[str, Any]], int]:
+    """Logits [N, K, K], true positions [N, K], each window as shown, and how many stand in for unreadable ones."""
     statistics = PIXELS[encoder.processor.pixels]
-    logits, positions, shown = [], [], []
+    logits, positions, shown, substituted = [], [], [], 0
     for at in range(0, len(windows), BATCH):
         items = [windows[i] for i in range(at, min(at + BATCH, len(windows)))]
         frames = torch.stack([item["frames"] for item in items]).to(device)
@@ -80,9 +80,10 @@ def _sort(
             found = encoder.model(video, input_ids=ids).order_logits.float().cpu()
         logits.append(found)
         positions.append(torch.stack([item["positions"] for item in items]))
+        substituted += sum(item["replaced"] > 0 for item in items)
         shown += [_example(item, guess) for item, guess in zip(items, found.argmax(-1), strict=True)]
         log(f"sorting {windows.source.name}: {len(shown)}/{len(windows)} windows")
-    return torch.cat(logits), torch.cat(positions), shown
+    return torch.cat(logits), torch.cat(positions), shown, substituted
 
 
 def _example(item: dict[str, Any], guess: Tensor) -> dict[str, Any]:
