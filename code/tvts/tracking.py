@@ -133,7 +133,9 @@ def track(experiment: Experiment, results: Path) -> dict[str, Any]:
     figures = sorted(layout.report.glob("figures/*.png"))
     for name, run_id in parents.items():
         store.client.set_tag(run_id, NOTE, _about_ablation(experiment, name, store.experiment, links))
-        store.add_files(run_id, [path for path in figures if path.stem in (f"ablation_{name}", f"distortion_{name}")], "figures")
+        store.add_files(
+            run_id, [path for path in figures if path.stem in (f"ablation_{name}", f"distortion_{name}")], "figures"
+        )
         store.log(run_id, [], {}, finished=True)
     about = "Every figure and table of the report, under *Artifacts*."
     report = store.run("report", "report", {"tvts.kind": "report", "tvts.rule": "report", NOTE: about})

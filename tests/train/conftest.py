@@ -52,7 +52,15 @@ def dataset_card(tmp_path_factory: pytest.TempPathFactory) -> Path:
             tar.close()
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{shard:05d}.parquet")
     write_json(
-        folder / "card.json", {"settings": Dataset.model_validate(SETTINGS).model_dump(), "inputs_sha256": "these"}
+        folder / "card.json",
+        {
+            "settings": Dataset.model_validate(SETTINGS).model_dump(),
+            "inputs_sha256": "these",
+            "clips": {"train": 8, "validation": 4},
+            "hours": {"usable": CLIPS * SECONDS / 3600},
+            "funnel": [],
+            "languages": {"en": CLIPS},
+        },
     )
     return folder / "card.json"
 

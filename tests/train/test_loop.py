@@ -30,6 +30,7 @@ def test_a_run_leaves_model_card_and_metrics(tmp_path: Path, make_run: Callable[
     weights = train(tmp_path / "run", run, dataset_card)
     card = read_json(tmp_path / "run/card.json")
     assert card["step"] == 12
+    assert "12 steps on 0.0 hours" in (tmp_path / "run/model/README.md").read_text(encoding="utf-8")
     assert {"val_sorting", "val_sorting_all", "val_t2v_R@1"} <= card["metrics"].keys()
     records = read_metrics(tmp_path / "run/training/metrics.jsonl")
     assert [record["step"] for record in records if "loss" in record] == [2, 4, 6, 8, 10, 12]

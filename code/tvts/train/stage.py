@@ -2,7 +2,6 @@
 
 import datetime
 import hashlib
-import subprocess
 from pathlib import Path
 
 import torch
@@ -16,9 +15,11 @@ from tvts.corpus.dataset import data_hash
 from tvts.corpus.media.read import Reader
 from tvts.files import read_json
 from tvts.layout import Layout
+from tvts.model.card import write_card
 from tvts.train import job
 from tvts.train.data import Source
 from tvts.train.loop import Trainer
+from tvts.version import commit
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -49,13 +50,16 @@ def pretrain(
             "config_sha256": fingerprint(run),
             "data_sha256": data_sha256,
             "code_sha256": code_hash(),
-            "git_commit": git_commit(),
+            "git_commit": commit(),
             "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
             "device": torch.cuda.get_device_name() if process.device.type == "cuda" else "cpu",
             "processes": process.world,
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         trainer.export(model, card, facts)
+        if process.leads:
+            datasets = {path.parent.name: read_json(path) for path in cards}
+            write_card(model, config.parent.name, run.model_dump(), read_json(card), datasets)
     if process.world > 1:
         dist.destroy_process_group()
 
@@ -75,14 +79,3 @@ def code_hash() -> str:
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-def git_commit() -> str | None:
-    """Commit of the checkout this package lies in, with `+` when it has uncommitted changes; None outside a checkout."""
-    described = subprocess.run(
-        ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return described.stdout.strip() or None
