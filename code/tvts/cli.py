@@ -28,11 +28,15 @@ RunConfig = Annotated[Path, typer.Argument(help="results/runs/RUN/config.json")]
 
 @app.command()
 def plan(settings: Settings, output: Output) -> None:
-    """Check a list of videos and fix the shard of each."""
+    """Check a list of videos, and the tools to fetch them with, and fix the shard of each video."""
     from tvts.config import Corpus, read_settings
     from tvts.corpus.plan import plan as make_plan
+    from tvts.corpus.youtube import check_tools
 
-    make_plan(read_settings(Corpus, settings), output)
+    corpus = read_settings(Corpus, settings)
+    if corpus.source == "youtube":
+        check_tools()
+    make_plan(corpus, output)
 
 
 @app.command()
@@ -43,13 +47,51 @@ def download(
     tar: Output,
     index: Output,
     threads: Threads = 1,
+    videos_per_hour: Annotated[int, typer.Option(min=1, help="YouTube: over all jobs of all corpora.")] = 300,
 ) -> None:
     """Fetch, cut, transcode and verify one shard of videos."""
     from tvts.config import Corpus, read_settings
     from tvts.corpus.fetch import fetch_shard
+    from tvts.corpus.transcribe import make_reader
 
     corpus = read_settings(Corpus, settings)
-    fetch_shard(plan, shard, corpus.source, corpus.fetch, corpus.seed, tar, index, threads=threads)
+    words = make_reader(corpus.transcribe) if corpus.fetch.spans.place == "words" else None
+    fetch_shard(
+        plan,
+        shard,
+        corpus.source,
+        corpus.fetch,
+        corpus.seed,
+        tar,
+        index,
+        threads=threads,
+        videos_per_hour=videos_per_hour,
+        words=words,
+    )
+
+
+@app.command()
+def retry(
+    clips: Annotated[Path, typer.Argument(help="results/corpora/CORPUS/clips")],
+) -> None:
+    """Have the next run of the workflow try again what failed for reasons that may have passed; all else is kept."""
+    from tvts.corpus.work import reopen
+
+    shards, videos = reopen(clips)
+    print(
+        f"{clips}: {videos} videos of {shards} shards are tried again by the next run; nothing else of them is redone"
+    )
+
+
+@app.command()
+def annotations(
+    folder: Annotated[Path, typer.Argument(help="Folder of YT-Temporal's .jsonl[.gz] files.")],
+    output: Output,
+) -> None:
+    """Index YT-Temporal's annotations by video, once, so that no shard searches through them."""
+    from tvts.corpus.transcribe.yt_temporal import index_annotations
+
+    index_annotations(folder, output)
 
 
 @app.command()
@@ -69,39 +111,18 @@ def transcribe(
 
 @app.command()
 def dataset(
-    index: Annotated[Path, typer.Option(help="Index of the shard's clips.")],
-    settings: Settings,
-    output: Output,
-    transcripts: Annotated[Path | None, typer.Option(help="Its transcripts; none for captions.")] = None,
-) -> None:
-    """Clean the transcripts of one shard and find its usable windows."""
-    from tvts.config import Dataset, read_settings
-    from tvts.corpus.dataset import build_shard
-
-    build_shard(index, transcripts, read_settings(Dataset, settings), output)
-
-
-@app.command()
-def card(
     plan: Annotated[Path, typer.Option(help="plan.parquet of the corpus.")],
-    clips: Annotated[Path, typer.Option(help="Folder of clip indexes.")],
-    shards: Annotated[Path, typer.Option(help="Folder of dataset shards.")],
+    clips: Annotated[Path, typer.Option(help="Folder of clips and their indexes.")],
     settings: Settings,
-    output: Output,
+    card: Annotated[Path, typer.Option(help="Card to write; the shards are written beside it.")],
     transcripts: Annotated[Path | None, typer.Option(help="Folder of transcripts; none for captions.")] = None,
+    threads: Threads = 1,
 ) -> None:
-    """Sum a dataset up: what was lost where, and the hash of all that went in."""
+    """Clean the transcripts, find the usable windows, and sum up what was lost where."""
     from tvts.config import Dataset, read_settings
-    from tvts.corpus.dataset import build_card
+    from tvts.corpus.dataset import build_dataset
 
-    build_card(
-        shards=sorted(shards.glob("*.parquet")),
-        indexes=sorted(clips.glob("*.parquet")),
-        transcripts=sorted(transcripts.glob("*.parquet")) if transcripts else [],
-        plan=plan,
-        settings=read_settings(Dataset, settings),
-        output=output,
-    )
+    build_dataset(plan, clips, transcripts, read_settings(Dataset, settings), card, threads)
 
 
 @app.command()

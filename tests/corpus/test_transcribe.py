@@ -1,6 +1,8 @@
 """Every engine turns clips into rows of one schema; a bad clip is a row; the same input gives the same rows."""
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -24,8 +26,8 @@ from whisper.tokenizer import get_tokenizer
 from tvts.config import Transcribe, UserError
 from tvts.corpus.media import read_audio
 from tvts.corpus.shards import INDEX_SCHEMA
+from tvts.corpus.transcribe import engine, transcribe_shard
 from tvts.corpus.transcribe import pocketsphinx as pocketsphinx_engine
-from tvts.corpus.transcribe import transcribe_shard
 from tvts.corpus.transcribe import whisper as whisper_engine
 from tvts.corpus.transcripts import TRANSCRIPT_SCHEMA
 
@@ -96,7 +98,8 @@ def write_shard(folder: Path, clips: Clips) -> tuple[Path, Path]:
                 "duration": 4.0,
                 "audio": True,
             }
-            rows.append(row | {"offset": offset, "size": len(data), "attempts": 1, "seconds": 0.0} | columns)
+            digest = hashlib.sha256(data).hexdigest()
+            rows.append(row | {"offset": offset, "size": len(data), "sha256": digest} | columns)
     index = folder / "0.parquet"
     pq.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA), index)
     return tar, index
@@ -106,6 +109,7 @@ def transcripts(
     shard: tuple[Path, Path], settings: Transcribe, threads: int = 1, log: Callable[[str], None] = lambda line: None
 ) -> list[dict]:
     output = shard[0].parent / "transcripts.parquet"
+    shutil.rmtree(output.parent / ".transcripts", ignore_errors=True)
     transcribe_shard(*shard, settings, output, threads, log)
     table = pq.read_table(output)
     assert table.schema.equals(TRANSCRIPT_SCHEMA)
@@ -114,10 +118,6 @@ def transcripts(
 
 def text(row: dict) -> str:
     return " ".join(word["word"] for word in row["words"])
-
-
-def without_time(rows: list[dict]) -> list[dict]:
-    return [{**row, "seconds": None} for row in rows]
 
 
 # --- a shard with good and bad clips ---------------------------------------------------------------------------------
@@ -192,7 +192,58 @@ def test_every_ok_clip_is_a_row_in_order_and_each_fault_has_its_status(heard):
 
 
 def test_processes_and_reruns_change_nothing(spoken_shard, heard):
-    assert without_time(transcripts(spoken_shard, Transcribe(engine="pocketsphinx"), threads=2)) == without_time(heard)
+    assert transcripts(spoken_shard, Transcribe(engine="pocketsphinx"), threads=2) == heard
+
+
+def count_heard(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[str]:
+    """Ids of the clips that are listened to; the job is interrupted when it comes to the one after `stop_after` of them."""
+    ids: list[str] = []
+    real = engine.hear
+
+    def hear(clip: engine.Clip) -> np.ndarray | engine.Transcript:
+        if len(ids) == stop_after:
+            raise KeyboardInterrupt
+        ids.append(clip.id)
+        return real(clip)
+
+    monkeypatch.setattr(engine, "hear", hear)
+    return ids
+
+
+def test_a_killed_job_continues_with_the_batch_it_was_in(tmp_path, checkpoint, monkeypatch):
+    generator = np.random.default_rng(0)
+    sounds = [generator.normal(0, 0.1, RATE).astype(np.float32) for _ in range(5)]
+    shard = write_shard(tmp_path, [(f"v{i}", clip_bytes(sound, 1), {}) for i, sound in enumerate(sounds)])
+    settings, whole, output = whisper_settings(checkpoint), tmp_path / "whole.parquet", tmp_path / "part.parquet"
+    transcribe_shard(*shard, settings, whole)
+    with monkeypatch.context() as patch:
+        count_heard(patch, stop_after=4)
+        with pytest.raises(KeyboardInterrupt):
+            transcribe_shard(*shard, settings, output)
+    journal = tmp_path / ".part" / "rows.jsonl"
+    noted = journal.read_text().splitlines(keepends=True)
+    assert len(noted) == 4
+    journal.write_text("".join(noted[:3]) + noted[3][:40])
+    ids, told = count_heard(monkeypatch), []
+    transcribe_shard(*shard, settings, output, log=told.append)
+    assert ids == ["v2", "v3", "v4"]
+    assert told[0] == "continuing, 2 of 5 clips are transcribed"
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_a_shard_with_one_new_clip_listens_to_that_alone(tmp_path, checkpoint, monkeypatch):
+    generator = np.random.default_rng(0)
+    clips = [(f"v{i}", clip_bytes(generator.normal(0, 0.1, RATE).astype(np.float32), 1), {}) for i in range(3)]
+    settings, output = whisper_settings(checkpoint), tmp_path / "out.parquet"
+    transcribe_shard(*write_shard(tmp_path, clips[:2]), settings, output)
+    output.unlink()
+    ids = count_heard(monkeypatch)
+    transcribe_shard(*write_shard(tmp_path, clips), settings, output)
+    assert ids == ["v2"]
+    assert [row["id"] for row in pq.read_table(output).to_pylist()] == ["v0", "v1", "v2"]
+    assert json.loads((tmp_path / "out_stats.json").read_text())["clips"] == 3
+    transcribe_shard(*write_shard(tmp_path, clips), settings.model_copy(update={"language": "de"}), output)
+    assert ids == ["v2", "v0", "v1", "v2"]
 
 
 @pytest.mark.slow
@@ -338,7 +389,7 @@ def test_whisper_detects_the_language_and_doubts_it(spoken_shard, checkpoint):
 
 def test_whisper_tells_when_another_language_is_spoken(spoken_shard, checkpoint, monkeypatch, whispered):
     assert "other_language" not in whispered[0]["flags"]
-    monkeypatch.setattr(whisper_engine, "_LANGUAGE", 0.0)
+    monkeypatch.setattr(engine, "LANGUAGE", 0.0)
     detected = transcripts(spoken_shard, whisper_settings(checkpoint, language=None))[0]["language"]
     for language, flagged in ((detected, False), ("en" if detected != "en" else "de", True)):
         row = transcripts(spoken_shard, whisper_settings(checkpoint, language=language))[0]
@@ -346,7 +397,7 @@ def test_whisper_tells_when_another_language_is_spoken(spoken_shard, checkpoint,
 
 
 def test_whisper_drops_what_it_takes_for_no_speech(spoken_shard, checkpoint, monkeypatch):
-    monkeypatch.setattr(whisper_engine, "_NO_SPEECH", 0.0)
+    monkeypatch.setattr(engine, "NO_SPEECH", 0.0)
     row = transcripts(spoken_shard, whisper_settings(checkpoint))[0]
     assert (row["status"], row["words"]) == ("no_speech", [])
 

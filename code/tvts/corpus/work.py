@@ -1,0 +1,133 @@
+"""The hidden folder beside a shard in which its job works: what is finished is found again by the next job, whatever ended the last one.
+
+While a shard is made, each finished video lies there (its clips, and a JSON file of its rows, written last). Once it is complete, the
+shard itself lies there under a second name (a hard link: no space), because Snakemake deletes a job's outputs before it runs it again.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tvts.config import UserError
+from tvts.corpus.shards import read_index, read_member
+from tvts.corpus.status import PASSING
+from tvts.files import read_json, sha256_file, write_json
+
+Row = dict[str, Any]
+MARK = "settings"
+
+
+@contextlib.contextmanager
+def opened_folder(output: Path, fingerprint: str) -> Iterator[Path]:
+    """The work folder of `output`, for one process at a time: others wait (jobs outlive a workflow that was killed).
+
+    It is emptied if it was left by a job with another `fingerprint`; half-finished downloads and half-written outputs of killed jobs go.
+    """
+    folder = output.parent / f".{output.stem}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / MARK).open("a+") as mark:
+        fcntl.flock(mark, fcntl.LOCK_EX)
+        mark.seek(0)
+        other = mark.read() != fingerprint
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif other and path.name != MARK:
+                path.unlink()
+        for stray in output.parent.glob(f".{output.stem}.*"):
+            shutil.rmtree(stray)
+        if other:
+            mark.truncate(0)
+            mark.write(fingerprint)
+            mark.flush()
+        yield folder
+
+
+def keep(folder: Path, files: dict[Path, Path]) -> None:
+    """The outputs are complete: each gets a second name in the work folder, and nothing else stays there.
+
+    Where a file system knows no links nothing is kept.
+    """
+    with contextlib.suppress(OSError):
+        for file, kept in files.items():
+            link = folder / f"new.{kept.name}"
+            link.unlink(missing_ok=True)
+            os.link(file, link)
+            os.replace(link, kept)
+    for path in folder.iterdir():
+        if path.name != MARK and path not in files.values():
+            path.unlink()
+
+
+def reopen(clips: Path) -> tuple[int, int]:
+    """Take away the indexes of a corpus's shards in which a failure may have passed, so that the workflow makes these shards again.
+
+    Only such videos are then handled: the rest is kept. Returns the numbers of shards and videos.
+    """
+    shards, videos = 0, 0
+    for index in sorted(clips.glob("*.parquet")):
+        passing = {row["id"] for row in read_index(index).to_pylist() if row["status"] in PASSING}
+        if passing:
+            index.unlink()
+            shards, videos = shards + 1, videos + len(passing)
+    return shards, videos
+
+
+class Work:
+    """What is finished of a shard of clips, in its opened work folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._tar, self._index = folder / "shard.tar", folder / "shard.parquet"
+        self._kept = self._read_kept()
+
+    def finished(self, video: Row) -> list[Row] | None:
+        """Rows of a video that needs no more work: handled before, from the same address, its clips still whole, its failure lasting."""
+        for rows in (self._recorded(video["key"]), self._kept.get(video["key"])):
+            if rows and (rows[0]["id"], rows[0]["url"]) == (video["id"], video["url"] or video["path"]):
+                lasting = not any(row["status"] in PASSING for row in rows)
+                if lasting and all(self._whole(row) for row in rows if row["status"] == "ok"):
+                    return rows
+        return None
+
+    def record(self, key: str, rows: list[Row]) -> None:
+        """Remember a video as finished. Its clips are in the folder already, named in the rows' `file`."""
+        write_json(self.folder / f"{key}.json", rows)
+
+    def clip(self, row: Row) -> Path | bytes:
+        """The clip of a finished row."""
+        return self.folder / row["file"] if "file" in row else read_member(self._tar, row["offset"], row["size"])
+
+    def keep(self, tar: Path, index: Path) -> None:
+        """The shard is complete."""
+        keep(self.folder, {tar: self._tar, index: self._index})
+
+    def _recorded(self, key: str) -> list[Row]:
+        try:
+            rows: list[Row] = read_json(self.folder / f"{key}.json")
+        except (FileNotFoundError, json.JSONDecodeError):
+            return []
+        return rows
+
+    def _read_kept(self) -> dict[str, list[Row]]:
+        """Rows of the shard as it was completed before, by key of the video."""
+        kept: dict[str, list[Row]] = {}
+        if self._tar.exists():
+            with contextlib.suppress(UserError):
+                for row in read_index(self._index).to_pylist():
+                    kept.setdefault(row["key"].partition("_")[0], []).append(row)
+        return kept
+
+    def _whole(self, row: Row) -> bool:
+        try:
+            clip = self.clip(row)
+            found = sha256_file(clip) if isinstance(clip, Path) else hashlib.sha256(clip).hexdigest()
+        except (FileNotFoundError, EOFError):
+            return False
+        return bool(found == row["sha256"])
