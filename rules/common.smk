@@ -13,7 +13,6 @@ from snakemake.exceptions import WorkflowError
 from tvts.config import Experiment, UserError, frozen_run
 from tvts.files import sha256_json
 
-
 # A graph of thousands of jobs is millions of objects that all stay: searching them for garbage took a quarter of a dry run.
 gc.set_threshold(1_000_000, 100, 100)
 
@@ -78,10 +77,9 @@ def words_index(corpus):
 
 
 @cache
-def fetch_inputs(corpus):
-    """What a corpus' downloads need: its plan, and the index of the words that spans are placed by."""
-    by_words = EXPERIMENT.config.corpora[corpus].fetch.spans.place == "words"
-    return [f"results/corpora/{corpus}/plan.parquet", *(words_index(corpus) if by_words else [])]
+def words_of_spans(corpus):
+    """The index of the words that a corpus' spans are placed by, if they are and if it needs one."""
+    return words_index(corpus) if EXPERIMENT.config.corpora[corpus].fetch.spans.place == "words" else []
 
 
 @cache

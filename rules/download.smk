@@ -44,7 +44,8 @@ rule plan:
 rule download:
     # fetch, cut, transcode and verify a shard of videos; a bad video is a row, never a failed job
     input:
-        lambda wildcards: fetch_inputs(wildcards.corpus),
+        plan="results/corpora/{corpus}/plan.parquet",
+        words=lambda wildcards: words_of_spans(wildcards.corpus),
     output:
         tar="results/corpora/{corpus}/clips/{shard}.tar",
         index="results/corpora/{corpus}/clips/{shard}.parquet",
@@ -62,6 +63,6 @@ rule download:
     params:
         settings=lambda wildcards: fetch_settings(wildcards.corpus),
     shell:
-        "tvts download --plan {input[0]} --shard {wildcards.shard} --settings {params.settings:q}"
+        "tvts download --plan {input.plan} --shard {wildcards.shard} --settings {params.settings:q}"
         " --threads {threads} --videos-per-hour {resources.videos_per_hour}"
         " --tar {output.tar} --index {output.index} > {log} 2>&1"

@@ -108,7 +108,7 @@ def write_local(folder: Path, videos: int) -> dict[str, str]:
     rows += [
         ("v0000", "v0000.mp4"),
         ("../x", "x.mp4"),
-        ("-=cmd()", "x.mp4"),
+        ("=cmd()", "x.mp4"),
         ("out", "../../etc/passwd"),
         ("a\x1b[2J", "x.mp4"),
     ]

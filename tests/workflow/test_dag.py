@@ -20,7 +20,6 @@ def test_small_config(tmp_path: Path) -> None:
         "plan": 2,
         "download": 5,
         "transcribe": 3,
-        "dataset_shard": 5,
         "dataset_card": 2,
         "freeze": 3,
         "pretrain": 2,
@@ -57,6 +56,18 @@ def test_the_papers_graph_is_whole_without_any_data(tmp_path: Path) -> None:
     assert counts["missing"] == 13
     for name, benchmark in experiment.config.benchmarks.items():
         assert f"missing: {benchmark.annotations}\n         {benchmark.obtain}" in run.stderr, name
+
+
+def test_yt_temporals_annotations_are_indexed_once_for_all_shards(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    transcribe = {"engine": "yt_temporal", "model": None, "annotations": "annotations"}
+    corpus = {"shards": 3, "transcribe": transcribe, "fetch": {"spans": {"place": "words"}}}
+    overlay = SMALL | {"corpora": {"yt_temporal": corpus}}
+    run = snakemake(tmp_path, "results/datasets/yt/card.json", "-n", "-p", overlay=overlay)
+    counts = job_counts(run)
+    assert (counts["annotations"], counts["download"], counts["transcribe"]) == (1, 3, 3)
+    assert "tvts annotations annotations --output results/corpora/yt_temporal/annotations.sqlite" in run.stdout
+    assert run.stdout.count('"annotations":"results/corpora/yt_temporal/annotations.sqlite"') == 6
 
 
 def test_a_missing_file_fails_with_the_way_to_get_it(tmp_path: Path) -> None:

@@ -37,7 +37,10 @@ def settings(folder: Path) -> dict[str, Any]:
 
     def corpus(name: str, source: str, shards: int, transcribe: dict[str, Any]) -> dict[str, Any]:
         listed = str(folder / name / "list.csv")
-        return {"source": source, "list": listed, "shards": shards, "fetch": FETCH, "transcribe": transcribe}
+        root = str(folder / name) if source == "local" else None
+        return {
+            "source": source, "list": listed, "root": root, "shards": shards, "fetch": FETCH, "transcribe": transcribe,
+        }  # fmt: skip
 
     small = {"validation_share": 0.2, "cleaning": {"max_words_per_minute": 1000.0}, **WINDOWS}
     return {
