@@ -179,6 +179,26 @@ def bench_model(
         print_bench(measure(size, batch, frames, mask_ratio, device, precision, compile_blocks, seconds))
 
 
+@bench.command("corpus")
+def bench_corpus(
+    videos: Annotated[list[Path] | None, typer.Argument(help="Videos to cut; none = a synthetic one.")] = None,
+    fetch: Annotated[str, typer.Option(help="Section `fetch` of a corpus as JSON, or @file.")] = "{}",
+    transcribe: Annotated[
+        str, typer.Option(help="Section `transcribe` of a corpus as JSON, or @file.")
+    ] = '{"engine": "pocketsphinx"}',
+    seconds: Annotated[float, typer.Option(help="About how long to cut.")] = 20.0,
+    threads: Threads = 1,
+) -> None:
+    """Core-seconds per clip for cutting and for speech recognition, and bytes per clip."""
+    from tvts.bench.corpus import bench_corpus as measure
+    from tvts.bench.corpus import print_bench
+    from tvts.config import Fetch, Transcribe, read_settings
+
+    print_bench(
+        measure(videos or [], read_settings(Fetch, fetch), read_settings(Transcribe, transcribe), seconds, threads)
+    )
+
+
 @app.command()
 def embed_benchmark(
     config: RunConfig,
