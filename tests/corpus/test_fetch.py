@@ -103,6 +103,14 @@ def test_the_tar_is_one_that_video2dataset_and_webdataset_readers_know(sources: 
     assert described["clips"] == [[rows[0]["start"], pytest.approx(rows[0]["start"] + 1.5)]]
     assert samples[0]["txt"] == b"a <b>long.mp4</b>"
     assert "txt" not in samples[-1]
+    assert {
+        name: stats(tmp_path)[name] for name in ("count", "successes", "failed_to_download", "failed_to_subsample")
+    } == {
+        "count": 4,
+        "successes": 4,
+        "failed_to_download": 0,
+        "failed_to_subsample": 0,
+    }
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -57,7 +57,7 @@ class YTTemporal(Reader):
             path = self.folder / f"{id}.json"
             return path.read_text(encoding="utf-8") if path.is_file() else None
         with contextlib.closing(sqlite3.connect(f"{self.index.resolve().as_uri()}?immutable=1", uri=True)) as index:
-            found = index.execute("SELECT packed FROM annotations WHERE id = ?", [id]).fetchone()
+            found = index.execute("SELECT packed FROM annotations WHERE id = ? ORDER BY rowid", [id]).fetchone()
         return zlib.decompress(found[0]).decode() if found else None
 
 
@@ -67,7 +67,7 @@ def index_annotations(folder: Path, output: Path) -> None:
     So a video is found at once instead of by a search through all files for every shard. The first of equal ids counts; lines that are no
     annotations are counted and left out. Raises UserError if there is none at all.
     """
-    found, unread = 0, 0
+    unread = 0
 
     def rows() -> Iterator[tuple[str, bytes]]:
         nonlocal unread
@@ -86,10 +86,13 @@ def index_annotations(folder: Path, output: Path) -> None:
                         unread += 1
 
     with atomic(output) as temporary, contextlib.closing(sqlite3.connect(temporary)) as index:
-        index.execute("CREATE TABLE annotations (id TEXT PRIMARY KEY, packed BLOB) WITHOUT ROWID")
-        index.executemany("INSERT OR IGNORE INTO annotations VALUES (?, ?)", rows())
+        index.execute("PRAGMA journal_mode = OFF")
+        index.execute("PRAGMA synchronous = OFF")
+        index.execute("CREATE TABLE annotations (id TEXT, packed BLOB)")
+        index.executemany("INSERT INTO annotations VALUES (?, ?)", rows())
+        index.execute("CREATE INDEX by_id ON annotations (id)")
         index.commit()
-        found = index.execute("SELECT COUNT(*) FROM annotations").fetchone()[0]
+        found = index.execute("SELECT COUNT(DISTINCT id) FROM annotations").fetchone()[0]
         if not found:
             raise UserError(f"{folder}: no annotations in its .jsonl, .jsonl.gz or .json files ({unread} unreadable)")
     print(f"{output}: {found} videos, {unread} lines that are no annotations")
