@@ -1,6 +1,7 @@
 """A job that was interrupted or killed continues: nothing finished is redone, and the end is the same."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,6 +67,27 @@ def test_other_settings_begin_anew(sources: Path, tmp_path: Path, monkeypatch: p
     rows = run(tmp_path, videos_in(sources, GOOD), settings=SETTINGS.model_copy(update={"short_side": 48}))
     assert len(handled) == 4
     assert {min(row["width"], row["height"]) for row in rows} == {48}
+
+
+def test_local_files_that_changed_or_appeared_are_handled_again(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("long.mp4", "cut.mp4", "empty.mp4", "absent.mp4")
+    for name in names[:-1]:
+        shutil.copy(sources / name, tmp_path / name)
+    run(tmp_path, videos_in(tmp_path, names))
+    handled = count_calls(monkeypatch)
+    for name in ("cut.mp4", "absent.mp4"):
+        shutil.copy(sources / "short.mp4", tmp_path / name)
+        os.utime(tmp_path / name, (time.time() + 9,) * 2 if name == "cut.mp4" else (0, 0))
+    rows = run(tmp_path, videos_in(tmp_path, names))
+    assert set(handled) == {"dir/cut.mp4", "dir/absent.mp4"}
+    assert by_id(rows) == {
+        "dir/long.mp4": "ok",
+        "dir/cut.mp4": "ok",
+        "dir/empty.mp4": "corrupt",
+        "dir/absent.mp4": "ok",
+    }
 
 
 def test_transient_failures_are_tried_again_by_the_next_job(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tvts.config import UserError
+from tvts.corpus.media.container import MEMBER
 from tvts.corpus.shards import read_index, read_member
 from tvts.corpus.status import PASSING
 from tvts.files import read_json, sha256_file, write_json
@@ -88,11 +89,14 @@ class Work:
         self._kept = self._read_kept()
 
     def finished(self, video: Row) -> list[Row] | None:
-        """Rows of a video that needs no more work: handled before, from the same address, its clips still whole, its failure lasting."""
-        for rows in (self._recorded(video["key"]), self._kept.get(video["key"])):
+        """Rows of a video that needs no more work: handled before, its clips still whole, its failure a lasting one, its file or address
+        the same as then.
+        """
+        recorded = self.folder / f"{video['key']}.json"
+        for rows, noted in ((_recorded(recorded), recorded), (self._kept.get(video["key"]), self._index)):
             if rows and (rows[0]["id"], rows[0]["url"]) == (video["id"], video["url"] or video["path"]):
                 lasting = not any(row["status"] in PASSING for row in rows)
-                if lasting and all(self._whole(row) for row in rows if row["status"] == "ok"):
+                if lasting and not _changed(video["path"], rows, noted) and all(map(self._whole, rows)):
                     return rows
         return None
 
@@ -108,13 +112,6 @@ class Work:
         """The shard is complete."""
         keep(self.folder, {tar: self._tar, index: self._index})
 
-    def _recorded(self, key: str) -> list[Row]:
-        try:
-            rows: list[Row] = read_json(self.folder / f"{key}.json")
-        except (FileNotFoundError, json.JSONDecodeError):
-            return []
-        return rows
-
     def _read_kept(self) -> dict[str, list[Row]]:
         """Rows of the shard as it was completed before, by key of the video."""
         kept: dict[str, list[Row]] = {}
@@ -125,9 +122,28 @@ class Work:
         return kept
 
     def _whole(self, row: Row) -> bool:
+        if row["status"] != "ok":
+            return True
         try:
             clip = self.clip(row)
             found = sha256_file(clip) if isinstance(clip, Path) else hashlib.sha256(clip).hexdigest()
         except (FileNotFoundError, EOFError):
             return False
         return bool(found == row["sha256"])
+
+
+def _recorded(path: Path) -> list[Row]:
+    try:
+        rows: list[Row] = read_json(path)
+    except (FileNotFoundError, json.JSONDecodeError):
+        return []
+    return rows
+
+
+def _changed(path: str | None, rows: list[Row], noted: Path) -> bool:
+    """Whether a local file is another one by now, or is there at last. One that is gone since has been handled well enough."""
+    if path is None:
+        return False
+    member = MEMBER.fullmatch(path)
+    file = Path(member["tar"] if member else path)
+    return file.exists() and (rows[0]["status"] == "removed" or file.stat().st_mtime > noted.stat().st_mtime)
