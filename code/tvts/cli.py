@@ -111,18 +111,33 @@ def transcribe(
 
 @app.command()
 def dataset(
-    plan: Annotated[Path, typer.Option(help="plan.parquet of the corpus.")],
-    clips: Annotated[Path, typer.Option(help="Folder of clips and their indexes.")],
+    index: Annotated[Path, typer.Option(help="Index of the shard's clips.")],
     settings: Settings,
-    card: Annotated[Path, typer.Option(help="Card to write; the shards are written beside it.")],
-    transcripts: Annotated[Path | None, typer.Option(help="Folder of transcripts; none for captions.")] = None,
-    threads: Threads = 1,
+    output: Output,
+    transcripts: Annotated[Path | None, typer.Option(help="Its transcripts; none for captions.")] = None,
 ) -> None:
-    """Clean the transcripts, find the usable windows, and sum up what was lost where."""
+    """Clean the transcripts of one shard and find its usable windows."""
     from tvts.config import Dataset, read_settings
-    from tvts.corpus.dataset import build_dataset
+    from tvts.corpus.dataset import build_shard
 
-    build_dataset(plan, clips, transcripts, read_settings(Dataset, settings), card, threads)
+    build_shard(index, transcripts, read_settings(Dataset, settings), output)
+
+
+@app.command()
+def card(
+    plan: Annotated[Path, typer.Option(help="plan.parquet of the corpus.")],
+    clips: Annotated[Path, typer.Option(help="Folder of clip indexes.")],
+    shards: Annotated[Path, typer.Option(help="Folder of dataset shards.")],
+    settings: Settings,
+    output: Output,
+    transcripts: Annotated[Path | None, typer.Option(help="Folder of transcripts; none for captions.")] = None,
+) -> None:
+    """Sum a dataset up: what was lost where, what it cost, and the hash of all that went in."""
+    from tvts.config import Dataset, read_settings
+    from tvts.corpus.dataset import build_card, build_cost
+
+    build_card(plan, clips, shards, read_settings(Dataset, settings), output)
+    build_cost(plan, clips, transcripts, output.with_name("cost.json"))
 
 
 @app.command()

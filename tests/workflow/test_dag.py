@@ -20,6 +20,7 @@ def test_small_config(tmp_path: Path) -> None:
         "plan": 2,
         "download": 5,
         "transcribe": 3,
+        "dataset_shard": 5,
         "dataset_card": 2,
         "freeze": 3,
         "pretrain": 2,

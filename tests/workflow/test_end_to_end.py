@@ -109,7 +109,7 @@ def test_one_changed_override_reruns_only_its_run(finished: Path) -> None:
         "score": 3,
         "score_sorting": 1,
     }
-    assert not {"plan", "download", "transcribe", "dataset_card", "demo_clip"} & counts.keys()
+    assert not {"plan", "download", "transcribe", "dataset_shard", "demo_clip"} & counts.keys()
 
 
 def test_a_deleted_tar_reruns_only_what_depends_on_it(finished: Path) -> None:
@@ -117,9 +117,10 @@ def test_a_deleted_tar_reruns_only_what_depends_on_it(finished: Path) -> None:
     kept = tar.rename(tar.with_suffix(".kept"))
     counts = job_counts(snakemake(finished, *DRY, overlay=SMALL))
     kept.rename(tar)
-    assert {rule: counts[rule] for rule in ("download", "transcribe", "dataset_card", "pretrain")} == {
+    assert {rule: counts[rule] for rule in ("download", "transcribe", "dataset_shard", "dataset_card", "pretrain")} == {
         "download": 1,
         "transcribe": 1,
+        "dataset_shard": 1,
         "dataset_card": 1,
         "pretrain": 3,
     }

@@ -427,7 +427,7 @@ class Jobs(Section):
 
     download: Resources = Resources(threads=2, mem_mb=4000, runtime=240)
     transcribe: Resources = Resources(threads=4, mem_mb=16000, runtime=240)
-    dataset: Resources = Resources(threads=8, mem_mb=16000, runtime=240)
+    dataset: Resources = Resources(mem_mb=4000)
     embed: Resources = Resources(threads=4, mem_mb=16000, runtime=240)
     score: Resources = Resources(mem_mb=8000)
 

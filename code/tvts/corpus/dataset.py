@@ -1,17 +1,14 @@
 """The dataset stage: clips and their transcripts become rows that training reads, and a card that counts what was lost on the way.
 
-A shard depends on its own index and transcripts alone, and takes about a second: one job makes them all, and makes again only those whose
-inputs changed. What the card needs to know about a shard travels in the metadata of the shard's Parquet file. Times spent are no part of
-the card (equal inputs, equal bytes): they are summed up in `cost.json` beside it.
+A shard depends on its own index and transcripts alone. What the card needs to know about a shard travels in the metadata of the shard's
+Parquet file, so that the card of thousands of shards reads thousands of small footers. Times spent are no part of the card (equal inputs,
+equal bytes): they are summed up in `cost.json` beside it.
 """
 
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -60,41 +57,14 @@ def split_of(id: str, validation_share: float) -> str:
     return "validation" if share("split", id) < validation_share else "train"
 
 
-def build_dataset(
-    plan: Path, clips: Path, transcripts: Path | None, settings: Dataset, card: Path, threads: int = 1
-) -> None:
-    """Write the shards of a dataset (`{shard}.parquet`, beside `card`), `card` and `cost.json`.
-
-    `clips` and `transcripts` are the corpus's folders; no transcripts for captions. Shards that are there already, made from the same
-    inputs and settings, stay. Raises UserError if inputs are missing or do not belong together.
-    """
-    names = [f"{number:05d}.parquet" for number in range(plan_facts(plan)["shards"])]
-    for stray in {path.name for path in card.parent.glob("*.parquet")}.difference(names):
-        (card.parent / stray).unlink()
-    indexes = [clips / name for name in names]
-    heard = [None if transcripts is None else transcripts / name for name in names]
-    shards = [card.parent / name for name in names]
-    build = partial(build_shard, settings=settings)
-    if threads == 1:
-        list(map(build, indexes, heard, shards))
-    else:
-        with ProcessPoolExecutor(threads, get_context("spawn")) as pool:
-            list(pool.map(build, indexes, heard, shards, chunksize=8))
-    build_card(shards, indexes, plan, settings, card)
-    build_cost(indexes, [path for path in heard if path], card.with_name("cost.json"))
-
-
-def build_shard(index: Path, transcripts: Path | None, output: Path, settings: Dataset) -> None:
-    """Write the usable clips of shard `index` (`{shard}.parquet`), in index order (`DATASET_SCHEMA`), unless `output` is that already.
+def build_shard(index: Path, transcripts: Path | None, settings: Dataset, output: Path) -> None:
+    """Write the usable clips of shard `index` (`{shard}.parquet`), in index order (`DATASET_SCHEMA`).
 
     `transcripts` is the shard's transcripts, or none for datasets of captions. Raises `UserError` if they do not belong to the index.
     """
     clips = read_index(index)
     heard = None if settings.text == "caption" else _read_transcripts(transcripts, index)
     inputs = [_content_sha256(table) for table in (clips, heard) if table is not None]
-    made_from = sha256_json([inputs, settings.model_dump()])
-    if output.exists() and _facts(output).get("made_from") == made_from:
-        return
     ok = [row for row in clips.to_pylist() if row["status"] == "ok"]
     facts = {
         "statuses": Counter(clips["status"].to_pylist()),
@@ -102,7 +72,6 @@ def build_shard(index: Path, transcripts: Path | None, output: Path, settings: D
         "clips": len(ok),
         "seconds": sum(row["duration"] for row in ok),
         "inputs": inputs,
-        "made_from": made_from,
     }
     rows, more = _captioned(ok) if heard is None else _transcribed(ok, _by_key(heard, ok, index), settings)
     shard = int(index.stem)
@@ -115,11 +84,6 @@ def build_shard(index: Path, transcripts: Path | None, output: Path, settings: D
     schema = DATASET_SCHEMA.with_metadata({_FACTS: json.dumps(facts, sort_keys=True)})
     with atomic(output) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema), temporary, compression="zstd")
-
-
-def _facts(shard: Path) -> Row:
-    facts: Row = json.loads((pq.read_schema(shard).metadata or {}).get(_FACTS, b"{}"))
-    return facts
 
 
 def _captioned(clips: list[Row]) -> tuple[list[Row], Row]:
@@ -203,13 +167,15 @@ def _content_sha256(table: pa.Table) -> str:
     return hashlib.sha256(stream.getvalue()).hexdigest()
 
 
-def build_card(shards: Sequence[Path], indexes: Sequence[Path], plan: Path, settings: Dataset, output: Path) -> None:
+def build_card(plan: Path, clips: Path, shards: Path, settings: Dataset, output: Path) -> None:
     """Write a dataset's card: funnel, counts per status and rule, hours, words, languages, duplicates, hash of the inputs.
 
-    Equal inputs give equal bytes.
+    `clips` and `shards` are the folders of the corpus's indexes and of the dataset's shards; the plan's shards are read. Equal inputs
+    give equal bytes. Raises UserError if a shard is missing.
     """
-    facts = [_facts(path) for path in shards]
     listed = plan_facts(plan)
+    facts = [_facts(path) for path in _shards(plan, shards)]
+    indexes = _shards(plan, clips)
     write_json(
         output,
         {
@@ -237,14 +203,14 @@ def build_card(shards: Sequence[Path], indexes: Sequence[Path], plan: Path, sett
     )
 
 
-def build_cost(indexes: Sequence[Path], transcripts: Sequence[Path], output: Path) -> None:
-    """Write what the clips and transcripts have cost, from the `{shard}_stats.json` beside them.
+def build_cost(plan: Path, clips: Path, transcripts: Path | None, output: Path) -> None:
+    """Write what the clips and transcripts have cost, from the `{shard}_stats.json` in their folders.
 
     `download`: videos, clips, attempts, seconds, and seconds per clip; per engine in `real_time_factor`: seconds per second of sound.
     """
-    cut = [read_json(stats_of(path)) for path in indexes if stats_of(path).exists()]
+    cut = [read_json(stats_of(path)) for path in _shards(plan, clips) if stats_of(path).exists()]
     spent, heard = Counter[str](), Counter[str]()
-    for path in transcripts:
+    for path in _shards(plan, transcripts) if transcripts else ():
         if stats_of(path).exists():
             stats = read_json(stats_of(path))
             spent[stats["engine"]] += stats["seconds"]
@@ -257,6 +223,19 @@ def build_cost(indexes: Sequence[Path], transcripts: Sequence[Path], output: Pat
             "real_time_factor": {engine: _ratio(spent[engine], heard[engine]) for engine in spent},
         },
     )
+
+
+def _shards(plan: Path, folder: Path) -> list[Path]:
+    """A file of every shard of the plan; others that lie in the folder (of a corpus with more shards) do not count."""
+    return [folder / f"{number:05d}.parquet" for number in range(plan_facts(plan)["shards"])]
+
+
+def _facts(shard: Path) -> Row:
+    try:
+        facts: Row = json.loads(pq.read_schema(shard).metadata[_FACTS])
+    except FileNotFoundError as error:
+        raise UserError(f"{shard}: no such shard; run the stage that writes it") from error
+    return facts
 
 
 def _ratio(spent: float, made: float) -> float | None:

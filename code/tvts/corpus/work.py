@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from tvts.config import UserError
 from tvts.corpus.media.container import MEMBER
 from tvts.corpus.shards import read_index, read_member
@@ -73,7 +75,8 @@ def reopen(clips: Path) -> tuple[int, int]:
     """
     shards, videos = 0, 0
     for index in sorted(clips.glob("*.parquet")):
-        passing = {row["id"] for row in read_index(index).to_pylist() if row["status"] in PASSING}
+        rows = pq.read_table(index, columns=["id", "status"]).to_pylist()
+        passing = {row["id"] for row in rows if row["status"] in PASSING}
         if passing:
             index.unlink()
             shards, videos = shards + 1, videos + len(passing)
