@@ -69,9 +69,10 @@ def keep(folder: Path, files: dict[Path, Path]) -> None:
 
 
 def reopen(clips: Path) -> tuple[int, int]:
-    """Take away the indexes of a corpus's shards in which a failure may have passed, so that the workflow makes these shards again.
+    """Have the workflow make those shards of a corpus again in which a failure may have passed; returns the numbers of shards and videos.
 
-    Only such videos are then handled: the rest is kept. Returns the numbers of shards and videos.
+    Takes away their indexes, and the cards of the datasets made from the corpus, as Snakemake makes a missing file again only for one that
+    is wanted. Only the failed videos are then handled: the rest is kept.
     """
     shards, videos = 0, 0
     for index in sorted(clips.glob("*.parquet")):
@@ -80,6 +81,9 @@ def reopen(clips: Path) -> tuple[int, int]:
         if passing:
             index.unlink()
             shards, videos = shards + 1, videos + len(passing)
+    for card in clips.resolve().parents[2].glob("datasets/*/card.json") if shards else ():
+        if read_json(card)["settings"]["corpus"] == clips.resolve().parent.name:
+            card.unlink()
     return shards, videos
 
 
