@@ -16,8 +16,8 @@ HERE = Path(__file__).parent
 LOCK = HERE.parent / "requirements.lock"
 BASE = ["pydantic", "pyyaml", "typer", "rich", "pyarrow"]
 STAGES = {
-    "corpus": [*BASE, "av", "yt-dlp", "webdataset"],
-    "transcribe": [*BASE, "av", "openai-whisper", "pocketsphinx", "torch"],
+    "corpus": [*BASE, "av", "pocketsphinx", "yt-dlp", "webdataset"],
+    "transcribe": [*BASE, "av", "faster-whisper", "ftfy", "openai-whisper", "pocketsphinx", "torch"],
     "train": [*BASE, "av", "decord", "ftfy", "safetensors", "torch", "transformers"],
     "evaluate": [*BASE, "av", "decord", "ftfy", "safetensors", "scikit-learn", "torch", "transformers"],
     "report": [*BASE, "av", "matplotlib", "mlflow", "pandas", "safetensors", "torch", "transformers"],

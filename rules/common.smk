@@ -1,9 +1,11 @@
 # Purpose: the checked config and the functions that rules share. No rules here.
 
 import atexit
+import gc
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -13,6 +15,9 @@ from tvts.explain import explain
 from tvts.files import sha256_json
 from tvts.recover import hold
 from tvts.report import paper
+
+# A graph of thousands of jobs is millions of objects that all stay: searching them for garbage took a quarter of a dry run.
+gc.set_threshold(1_000_000, 100, 100)
 
 
 def resolved_experiment():
@@ -39,6 +44,7 @@ def follow_live():
         os.environ.setdefault("TVTS_TRACKING", settings("tracking"))
 
 
+@cache
 def shard_names(corpus):
     """Names of a corpus' shards."""
     return [f"{number:05d}" for number in range(EXPERIMENT.config.corpora[corpus].shards)]
@@ -52,6 +58,46 @@ def settings(section, name=None, part=None, exclude=()):
 
 
 follow_live()
+@cache
+def fetch_settings(corpus):
+    """A corpus as JSON for its download: without what is done to the clips later, unless spans are placed by words."""
+    found = EXPERIMENT.config.corpora[corpus]
+    exclude = {"obtain"} if found.fetch.spans.place == "words" else {"obtain", "transcribe"}
+    return _with_index(corpus, found).model_dump_json(exclude=exclude)
+
+
+@cache
+def transcribe_settings(corpus):
+    """The transcription of a corpus as JSON."""
+    return _with_index(corpus, EXPERIMENT.config.corpora[corpus]).transcribe.model_dump_json()
+
+
+def _with_index(corpus, found):
+    """The corpus, with the annotations of YT-Temporal read from their index."""
+    index = words_index(corpus)
+    if not index:
+        return found
+    transcribe = found.transcribe.model_copy(update={"annotations": index[0]})
+    return found.model_copy(update={"transcribe": transcribe})
+
+
+def words_index(corpus):
+    """The index of a corpus' annotations, if it has annotations that need one."""
+    transcribe = EXPERIMENT.config.corpora[corpus].transcribe
+    return [f"results/corpora/{corpus}/annotations.sqlite"] if transcribe and transcribe.engine == "yt_temporal" else []
+
+
+@cache
+def words_of_spans(corpus):
+    """The index of the words that a corpus' spans are placed by, if they are and if it needs one."""
+    return words_index(corpus) if EXPERIMENT.config.corpora[corpus].fetch.spans.place == "words" else []
+
+
+@cache
+def transcribe_inputs(corpus):
+    """What a corpus' transcription needs besides clips: a model, or the index of its annotations."""
+    model = EXPERIMENT.config.corpora[corpus].transcribe.model
+    return [*([model] if model else []), *words_index(corpus)]
 
 
 def corpus_of(dataset):
@@ -125,9 +171,13 @@ def captions():
 
 
 def folders_of(benchmark):
-    """Annotations and videos of a benchmark that somebody must bring (a benchmark made by rules lies under results/)."""
+    """Annotations and videos of a benchmark that somebody must bring (a benchmark made by rules lies under results/).
+
+    A folder that holds the other is not named: no file of the workflow may lie in another.
+    """
     settings = EXPERIMENT.config.benchmarks[benchmark]
-    return [settings.annotations, *([] if settings.videos.startswith("results/") else [settings.videos])]
+    paths = [settings.annotations, *([] if settings.videos.startswith("results/") else [settings.videos])]
+    return [path for path in paths if not any(Path(path) in Path(other).parents for other in paths)]
 
 
 def absent(benchmark):
@@ -202,6 +252,11 @@ def missing_files(runs, benchmarks):
         corpus.transcribe.model: f"copy the {corpus.transcribe.engine} checkpoint there"
         for corpus in corpora
         if corpus.transcribe and corpus.transcribe.model
+    }
+    wanted |= {
+        corpus.transcribe.annotations: f"copy the files that {corpus.transcribe.engine} reads there"
+        for corpus in corpora
+        if corpus.transcribe and corpus.transcribe.annotations
     }
     wanted |= {f"{run.model.clip}/config.json": run.model.obtain for run in used}
     wanted |= {run.checkpoint: "download the released checkpoint" for run in used if run.checkpoint}

@@ -1,6 +1,7 @@
 # Purpose: from words with times to windows of K segments whose transcripts can be shuffled, or to captioned clips.
 # Needs:   clips and transcripts of the dataset's corpus.
-# Makes:   results/datasets/{dataset}/{shard}.parquet and card.json (attrition from URL to window, hash of all inputs).
+# Makes:   results/datasets/{dataset}/{shard}.parquet and card.json (attrition from URL to window, hash of all inputs), and beside the card
+#          cost.json (seconds per clip, real-time factor of each engine).
 
 
 rule dataset_shard:

@@ -1,6 +1,7 @@
 # Purpose: from a list of videos to verified, short, cheaply decodable clips.
 # Needs:   the list of each corpus (`corpora.<corpus>.list`).
 # Makes:   results/corpora/{corpus}/plan.parquet, clips/{shard}.tar and clips/{shard}.parquet (one row per video and span).
+# Again:   `tvts retry results/corpora/CORPUS/clips`, then this workflow, tries failures again that may have passed, and nothing else.
 
 
 rule missing:
@@ -43,7 +44,8 @@ rule plan:
 rule download:
     # fetch, cut, transcode and verify a shard of videos; a bad video is a row, never a failed job
     input:
-        "results/corpora/{corpus}/plan.parquet",
+        plan="results/corpora/{corpus}/plan.parquet",
+        words=lambda wildcards: words_of_spans(wildcards.corpus),
     output:
         tar="results/corpora/{corpus}/clips/{shard}.tar",
         index="results/corpora/{corpus}/clips/{shard}.parquet",
@@ -57,8 +59,10 @@ rule download:
     resources:
         mem_mb=EXPERIMENT.config.resources.download.mem_mb,
         runtime=EXPERIMENT.config.resources.download.runtime,
+        videos_per_hour=EXPERIMENT.config.resources.videos_per_hour,  # no parameter: a change makes nothing again
     params:
-        settings=lambda wildcards: settings("corpora", wildcards.corpus, exclude={"transcribe"}),
+        settings=lambda wildcards: fetch_settings(wildcards.corpus),
     shell:
-        "tvts download --plan {input} --shard {wildcards.shard} --settings {params.settings:q}"
-        " --threads {threads} --tar {output.tar} --index {output.index} > {log} 2>&1"
+        "tvts download --plan {input.plan} --shard {wildcards.shard} --settings {params.settings:q}"
+        " --threads {threads} --videos-per-hour {resources.videos_per_hour}"
+        " --tar {output.tar} --index {output.index} > {log} 2>&1"

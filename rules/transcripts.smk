@@ -1,13 +1,30 @@
 # Purpose: from speech to words with times.
-# Needs:   clips/{shard}.tar and its index; for Whisper a local checkpoint (`corpora.<corpus>.transcribe.model`).
+# Needs:   clips/{shard}.tar and its index; for Whisper a local checkpoint (`corpora.<corpus>.transcribe.model`); for captions and
+#          YT-Temporal their files (`transcribe.annotations`).
 # Makes:   results/corpora/{corpus}/transcripts/{shard}.parquet, one row per clip, one schema for every engine.
+
+
+rule annotations:
+    # YT-Temporal's files, indexed by video once: no shard searches through all of them
+    input:
+        lambda wildcards: EXPERIMENT.config.corpora[wildcards.corpus].transcribe.annotations,
+    output:
+        "results/corpora/{corpus}/annotations.sqlite",
+    log:
+        "results/logs/annotations/{corpus}.log",
+    benchmark:
+        "results/benchmarks/annotations/{corpus}.jsonl"
+    conda:
+        "../envs/transcribe.yaml"
+    shell:
+        "tvts annotations {input} --output {output} > {log} 2>&1"
 
 
 rule transcribe:
     input:
         tar="results/corpora/{corpus}/clips/{shard}.tar",
         index="results/corpora/{corpus}/clips/{shard}.parquet",
-        model=lambda wildcards: EXPERIMENT.config.corpora[wildcards.corpus].transcribe.model or [],
+        needed=lambda wildcards: transcribe_inputs(wildcards.corpus),
     output:
         "results/corpora/{corpus}/transcripts/{shard}.parquet",
     log:
@@ -22,7 +39,7 @@ rule transcribe:
         runtime=EXPERIMENT.config.resources.transcribe.runtime,
         gpu=EXPERIMENT.config.resources.transcribe.gpus,
     params:
-        settings=lambda wildcards: settings("corpora", wildcards.corpus, "transcribe"),
+        settings=lambda wildcards: transcribe_settings(wildcards.corpus),
     shell:
         "tvts transcribe --tar {input.tar} --index {input.index} --settings {params.settings:q}"
         " --threads {threads} --output {output} > {log} 2>&1"

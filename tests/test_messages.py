@@ -21,7 +21,7 @@ TABLE = '{"adapter": "table", "annotations": "no.csv", "videos": "v", "protocols
 
 MESSAGES: list[tuple[tuple[str, ...], str]] = [
     # the command line itself
-    (("pretrian",), "tvts: No such command 'pretrian'. Did you mean 'pretrain'?; see: tvts --help"),
+    (("pretrian",), "tvts: No such command 'pretrian'. Did you mean 'pretrain', 'retry'?; see: tvts --help"),
     (("pretrain",), "tvts pretrain: Missing argument 'config'; see: tvts pretrain --help"),
     (("pretrain", "{run}"), "tvts pretrain: Missing option '--dataset'; see: tvts pretrain --help"),
     (("embed", "--modle", "x"), "tvts embed: No such option: --modle (Possible options: --model); see: tvts embed --help"),
@@ -49,7 +49,7 @@ MESSAGES: list[tuple[tuple[str, ...], str]] = [
     ),
     (
         ("transcribe", "--tar", "a", "--index", "no", "--settings", '{"engine": "whisperr"}', "--output", "o"),
-        "tvts: --settings.engine: got 'whisperr'; should be 'whisper', 'pocketsphinx', 'captions' or 'yt_temporal'",
+        "tvts: --settings.engine: got 'whisperr'; should be 'whisper', 'faster_whisper', 'pocketsphinx', 'captions' or 'yt_temporal'",
     ),
     (("dataset", "--index", "no", "--settings", '{"corpus": "x"}', "--output", "o"), "tvts: no: no such index of clips"),
     # training and models

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tvts import everyday
+from tvts.bench.commands import app as bench
 from tvts.config import UserError
 
 REMEDIES = {
@@ -33,7 +34,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-bench = typer.Typer(help="Measure speed. Figures are of this machine, in this run.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 app.add_typer(everyday.app)
 
@@ -66,14 +66,18 @@ def common(
 
 @app.command()
 def plan(settings: Settings, output: Output) -> None:
-    """Check a list of videos and fix the shard of each.
+    """Check a list of videos, and the tools to fetch them with, and fix the shard of each video.
 
     Example: tvts plan --settings @corpus.json --output plan.parquet
     """
     from tvts.config import Corpus, read_settings
     from tvts.corpus.plan import plan as make_plan
+    from tvts.corpus.youtube import check_tools
 
-    make_plan(read_settings(Corpus, settings), output)
+    corpus = read_settings(Corpus, settings)
+    if corpus.source == "youtube":
+        check_tools()
+    make_plan(corpus, output)
 
 
 @app.command()
@@ -84,6 +88,7 @@ def download(
     tar: Output,
     index: Output,
     threads: Threads = 1,
+    videos_per_hour: Annotated[int, typer.Option(min=1, help="YouTube: over all jobs of all corpora.")] = 300,
 ) -> None:
     """Fetch, cut, transcode and verify one shard of videos.
 
@@ -91,9 +96,52 @@ def download(
     """
     from tvts.config import Corpus, read_settings
     from tvts.corpus.fetch import fetch_shard
+    from tvts.corpus.transcribe import make_reader
 
     corpus = read_settings(Corpus, settings)
-    fetch_shard(plan, shard, corpus.source, corpus.fetch, corpus.seed, tar, index, threads=threads)
+    words = make_reader(corpus.transcribe) if corpus.fetch.spans.place == "words" else None
+    fetch_shard(
+        plan,
+        shard,
+        corpus.source,
+        corpus.fetch,
+        corpus.seed,
+        tar,
+        index,
+        threads=threads,
+        videos_per_hour=videos_per_hour,
+        words=words,
+    )
+
+
+@app.command()
+def retry(
+    clips: Annotated[Path, typer.Argument(help="results/corpora/CORPUS/clips")],
+) -> None:
+    """Have the next run of the workflow try again what failed for reasons that may have passed; all else is kept.
+
+    Example: tvts retry results/corpora/mine/clips
+    """
+    from tvts.corpus.work import reopen
+
+    shards, videos = reopen(clips)
+    print(
+        f"{clips}: {videos} videos of {shards} shards are tried again by the next run; nothing else of them is redone"
+    )
+
+
+@app.command()
+def annotations(
+    folder: Annotated[Path, typer.Argument(help="Folder of YT-Temporal's .jsonl[.gz] files.")],
+    output: Output,
+) -> None:
+    """Index YT-Temporal's annotations by video, once, so that no shard searches through them.
+
+    Example: tvts annotations data/yt_temporal/annotations --output annotations.sqlite
+    """
+    from tvts.corpus.transcribe.yt_temporal import index_annotations
+
+    index_annotations(folder, output)
 
 
 @app.command()
@@ -140,22 +188,16 @@ def card(
     output: Output,
     transcripts: Annotated[Path | None, typer.Option(help="Folder of transcripts; none for captions.")] = None,
 ) -> None:
-    """Sum a dataset up: what was lost where, and the hash of all that went in.
+    """Sum a dataset up: what was lost where, what it cost, and the hash of all that went in.
 
     Example: tvts card --plan plan.parquet --clips clips/ --transcripts transcripts/ --shards datasets/mine/ --settings @dataset.json
     --output datasets/mine/card.json
     """
     from tvts.config import Dataset, read_settings
-    from tvts.corpus.dataset import build_card
+    from tvts.corpus.dataset import build_card, build_cost
 
-    build_card(
-        shards=sorted(shards.glob("*.parquet")),
-        indexes=sorted(clips.glob("*.parquet")),
-        transcripts=sorted(transcripts.glob("*.parquet")) if transcripts else [],
-        plan=plan,
-        settings=read_settings(Dataset, settings),
-        output=output,
-    )
+    build_card(plan, clips, shards, read_settings(Dataset, settings), output)
+    build_cost(plan, clips, transcripts, output.with_name("cost.json"))
 
 
 @app.command()
@@ -197,79 +239,6 @@ def convert(
 
     with for_people():
         convert_checkpoint(checkpoint, output, clip, mask_ratio=mask_ratio)
-
-
-@bench.command("model")
-def bench_model(
-    size: Annotated[Literal["b32", "b16", "h14"], typer.Option(help="Model size.")] = "b32",
-    batch: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 4,
-    frames: Annotated[int, typer.Option(min=1, help="Frames per clip.")] = 12,
-    mask_ratio: Annotated[float | None, typer.Option(help="Hidden share of patches; none = the paper's.")] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
-    precision: Annotated[Literal["bf16", "fp32"], typer.Option(help="Arithmetic.")] = "fp32",
-    compile_blocks: Annotated[bool, typer.Option("--compile", help="Compile each block.")] = False,
-    seconds: Annotated[float, typer.Option(help="About how long to measure.")] = 20.0,
-) -> None:
-    """Forward + backward of the model beside the same layers with explicit softmax in fp32.
-
-    Example: tvts bench model --size b16 --precision bf16 --compile
-    """
-    from tvts.bench.model import bench_model as measure
-    from tvts.bench.model import print_bench
-    from tvts.config.errors import for_people
-
-    with for_people():
-        print_bench(measure(size, batch, frames, mask_ratio, device, precision, compile_blocks, seconds))
-
-
-@bench.command("train")
-def bench_train(
-    config: Annotated[Path | None, typer.Argument(help="A frozen run; without one, made batches of --size.")] = None,
-    dataset: Annotated[list[Path], typer.Option(help="Card of each dataset of the run.")] = [],  # noqa: B006
-    size: Annotated[Literal["b32", "b16", "h14"], typer.Option(help="Model size, for made batches.")] = "b32",
-    batch: Annotated[int, typer.Option(min=1, help="Clips per step, for made batches.")] = 4,
-    steps: Annotated[int, typer.Option(min=1, help="Steps to measure, after three that do not count.")] = 20,
-    precision: Annotated[Literal["bf16", "fp32"], typer.Option(help="Arithmetic, for made batches.")] = "bf16",
-    compile_blocks: Annotated[bool, typer.Option("--compile", help="Compile each block, for made batches.")] = False,
-    reader: Reader = "pyav",
-) -> None:
-    """Training steps: clips/s, share of data, forward, backward and optimiser, MFU, memory."""
-    from tvts.bench import train
-    from tvts.config.errors import for_people
-    from tvts.evaluate.device import pick_device
-
-    device = pick_device("auto")
-    with for_people():
-        if config:
-            result = train.bench_run(config, dataset, reader, steps, device)
-        else:
-            result = train.bench_synthetic(size, batch, steps, precision, compile_blocks, device)
-    train.print_bench(result)
-
-
-@bench.command("loader")
-def bench_loader(
-    video: Annotated[Path | None, typer.Argument(help="An original file of at least 30 s; none = one is made.")] = None,
-    windows: Annotated[int, typer.Option(min=2, help="Windows to read in each way.")] = 50,
-) -> None:
-    """Frames of a training window: our shards with both readers beside decord on the original file."""
-    from tvts.bench import loader
-
-    loader.print_bench(loader.bench_loader(video, windows))
-
-
-@bench.command("retrieval")
-def bench_retrieval(
-    items: Annotated[int, typer.Option(min=2, help="Texts, and as many videos.")] = 10_000,
-    width: Annotated[int, typer.Option(min=1, help="Width of the features.")] = 512,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    threads: Threads = 1,
-) -> None:
-    """Time and memory of retrieval scoring: both directions, raw and with dual softmax."""
-    from tvts.bench.retrieval import bench_retrieval as measure
-
-    found = measure(items, width, threads, device)
-    typer.echo(f"{items} x {items}, width {width}: {found['seconds']:.1f} s, peak {found['peak_gib']:.2f} GiB")
 
 
 @app.command()
@@ -361,7 +330,11 @@ def score_distortion(
     reader: Reader = "pyav",
     threads: Threads = 1,
 ) -> None:
-    """How far the text encoder has moved from its CLIP, on captions and on speech, and what that costs in retrieval."""
+    """How far the text encoder has moved from its CLIP, on captions and on speech, and what that costs in retrieval.
+
+    Example: tvts score-distortion results/runs/demo/config.json --model results/runs/demo/model --dataset narrated/card.json
+    --embeddings results/embeddings/demo/motions.safetensors --settings @benchmark.json --evaluation '{}' --output distortion.json
+    """
     from tvts.config import Benchmark, Evaluation, read_settings
     from tvts.evaluate.distortion import score_distortion as measure
 
@@ -413,7 +386,10 @@ def page(
     output: Annotated[Path, typer.Option(help="HTML to write; beside it an .rst for Snakemake's report.")],
     results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
 ) -> None:
-    """Write the report's front page: what was run, on what data, what came out, how it compares, what is missing."""
+    """Write the report's front page: what was run, on what data, what came out, how it compares, what is missing.
+
+    Example: tvts page --config results/report/config.json --output results/report/index.html
+    """
     from tvts.config import Experiment
     from tvts.report.page import write_page
 
@@ -502,7 +478,11 @@ def follow(
     metrics: Annotated[Path, typer.Option(help="metrics.jsonl of the training.")],
     tracking: Settings,
 ) -> None:
-    """Send a running training's metrics to an MLflow server, until standard input is closed. The trainer starts this by itself."""
+    """Send a running training's metrics to an MLflow server, until standard input is closed. The trainer starts this by itself.
+
+    Example: tvts follow results/runs/demo/config.json --dataset card.json --metrics results/runs/demo/training/metrics.jsonl
+    --tracking '{"uri": "http://10.0.0.1:5000"}'
+    """
     from tvts.config import read_settings
     from tvts.config.schema import Tracking
     from tvts.live import follow as follow_metrics
@@ -512,7 +492,10 @@ def follow(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def recover(context: typer.Context) -> None:
-    """Go on after the main process died: cancel its SLURM jobs, unlock, run again: `tvts recover snakemake --profile slurm`."""
+    """Go on after the main process died: cancel its SLURM jobs, unlock, run again: `tvts recover snakemake --profile slurm`.
+
+    Example: tvts recover snakemake --profile slurm
+    """
     from tvts.recover import recover as run_recovered
 
     sys.exit(run_recovered(Path.cwd(), context.args))
@@ -520,7 +503,10 @@ def recover(context: typer.Context) -> None:
 
 @app.command()
 def explain(log: Annotated[Path, typer.Argument(help="A log of Snakemake: .snakemake/log/*.log")]) -> None:
-    """Say what went wrong in a workflow, one line per failure. The workflow does this by itself at its end."""
+    """Say what went wrong in a workflow, one line per failure. The workflow does this by itself at its end.
+
+    Example: tvts explain .snakemake/log/2026-01-01T120000.log
+    """
     from tvts.explain import explain as explain_log
 
     print(*explain_log(log), sep="\n")

@@ -21,6 +21,7 @@ from tvts.corpus import fetch
 from tvts.corpus.fetch import Source, fetch_shard
 from tvts.corpus.shards import PLAN_SCHEMA, read_index
 from tvts.corpus.status import STATUSES
+from tvts.files import read_json
 
 BITS = 12
 TONE_HZ = 440
@@ -164,7 +165,6 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 SETTINGS = Fetch.model_validate(
     {"short_side": 32, "fps": 6.0, "spans": {"per_video": 2, "seconds": 1.5}, "allow_private_hosts": True}
 )
-VOLATILE = ("seconds",)
 
 Row = dict[str, Any]
 
@@ -201,16 +201,23 @@ def run(
     )
     rows: list[Row] = read_index(folder / "clips" / "0.parquet").to_pylist()
     assert {row["status"] for row in rows} <= set(STATUSES)
-    assert sorted(path.name for path in (folder / "clips").iterdir()) == ["0.parquet", "0.tar"]
+    assert sorted(path.name for path in (folder / "clips").iterdir()) == [".0", "0.parquet", "0.tar", "0_stats.json"]
+    assert sorted(path.name for path in (folder / "clips" / ".0").iterdir()) == [
+        "settings",
+        "shard.parquet",
+        "shard.tar",
+    ]
     return rows
+
+
+def stats(folder: Path) -> Row:
+    """What `run` left beside the shard."""
+    found: Row = read_json(folder / "clips" / "0_stats.json")
+    return found
 
 
 def by_id(rows: list[Row]) -> dict[str, str]:
     return {row["id"]: row["status"] for row in rows if row["span"] == 0}
-
-
-def lasting(rows: list[Row]) -> list[Row]:
-    return [{name: value for name, value in row.items() if name not in VOLATILE} for row in rows]
 
 
 @pytest.fixture(scope="session")

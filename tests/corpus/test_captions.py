@@ -2,13 +2,14 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
 from tvts.config import Transcribe, UserError
 from tvts.corpus.transcribe.captions import Captions, parse_json3, parse_vtt
 from tvts.corpus.transcribe.engine import Clip
-from tvts.corpus.transcribe.yt_temporal import YTTemporal, align, words
+from tvts.corpus.transcribe.yt_temporal import YTTemporal, align, index_annotations, words
 
 
 def event(start: int, duration: int, *segments: tuple[str, int | None], **more) -> dict:
@@ -126,7 +127,9 @@ def test_written_tracks_spread_their_words_over_the_cue():
 
 
 def clip(id: str, start: float = 0.0, duration: float = 30.0) -> Clip:
-    return Clip(key=f"{id}_{start}", id=id, start=start, duration=duration, audio=False, tar=None, offset=0, size=0)
+    return Clip(
+        key=f"{id}_{start}", id=id, start=start, duration=duration, audio=False, sha256="", tar=None, offset=0, size=0
+    )
 
 
 @pytest.fixture
@@ -248,14 +251,34 @@ def test_a_video_that_was_not_denoised_keeps_its_recognised_words(tmp_path):
     assert found.flags == ["not_denoised"]
 
 
-def test_annotations_are_found_as_files_and_in_the_shipped_lines(tmp_path):
+def read_by(annotations: Path) -> YTTemporal:
+    return YTTemporal(Transcribe(engine="yt_temporal", annotations=str(annotations)), 1)
+
+
+def test_shipped_lines_are_indexed_once_and_found_by_video(tmp_path, capsys):
     (tmp_path / "single.json").write_text(json.dumps(annotation("single")))
     with gzip.open(tmp_path / "000.jsonl.gz", "wt") as lines:
-        lines.writelines(json.dumps(annotation(id)) + "\n" for id in ("other", "-zipped_", "x"))
-    (tmp_path / "001.jsonl").write_text(json.dumps(annotation("plain")) + "\n")
-    engine = YTTemporal(Transcribe(engine="yt_temporal", annotations=str(tmp_path)), 1)
-    found = list(engine.transcribe([clip("single"), clip("-zipped_", 4.9, 3.0), clip("plain"), clip("absent")]))
+        lines.writelines(json.dumps(annotation(id)) + "\n" for id in ("other", "-zipped_", "x", "other"))
+    (tmp_path / "001.jsonl").write_text(json.dumps(annotation("plain")) + '\n{"cut o\n[1]\n{"id": "no words"}\n')
+    with pytest.raises(UserError, match=r"tvts annotations .* --output FILE\.sqlite"):
+        read_by(tmp_path)
+    index = tmp_path / "made" / "all.sqlite"
+    index_annotations(tmp_path, index)
+    assert "5 videos, 3 lines that are no annotations" in capsys.readouterr().out
+    for path in tmp_path.glob("*.json*"):
+        path.unlink()
+    found = list(
+        read_by(index).transcribe([clip("single"), clip("-zipped_", 4.9, 3.0), clip("plain"), clip("' OR 1 --")])
+    )
     assert [transcript.status for transcript in found] == ["ok", "ok", "ok", "no_captions"]
     assert text(found[0].words) == text(found[2].words) == " ".join(CLEAN)
     assert text(found[1].words) == "like this, and put 'em"
     assert found[1].words[0]["start"] == pytest.approx(0.1)
+
+
+def test_a_folder_or_index_that_is_none_is_told(tmp_path):
+    with pytest.raises(UserError, match="no annotations in its"):
+        index_annotations(tmp_path, tmp_path / "all.sqlite")
+    assert not (tmp_path / "all.sqlite").exists()
+    with pytest.raises(UserError, match="no such file; `tvts annotations` writes it"):
+        read_by(tmp_path / "all.sqlite")

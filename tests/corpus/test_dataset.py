@@ -3,13 +3,15 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tvts.config import Dataset, UserError
-from tvts.corpus.dataset import build_card, build_shard, split_of
+from tvts.corpus.dataset import build_card, build_cost, build_shard, split_of
+from tvts.corpus.plan import FACTS
 from tvts.corpus.shards import INDEX_SCHEMA, PLAN_SCHEMA
 from tvts.corpus.transcripts import TRANSCRIPT_SCHEMA, word
 from tvts.corpus.windows import segment_transcripts, usable_windows
@@ -42,8 +44,8 @@ def index_row(id: str, span: int = 0, status: str = "ok", **more) -> dict:
         "keyframes": list(range(0, 375, 16)) if ok else None,
         "sha256": hashlib.sha256(f"{id} {span}".encode()).hexdigest() if ok else None,
         "audio": True if ok else None,
-        "attempts": 1,
-        "seconds": 2.5,
+        "frames_hash": hashlib.sha256(f"{id} frames".encode()).hexdigest()[:16] if ok else None,
+        "audio_hash": hashlib.sha256(f"{id} audio".encode()).hexdigest()[:16] if ok else None,
     }
     return row | more
 
@@ -52,19 +54,28 @@ def transcript_row(clip: dict, words: list[dict], **more) -> dict:
     row = {
         "key": clip["key"],
         "id": clip["id"],
+        "sha256": clip["sha256"],
         "language": "en",
         "engine": "whisper",
         "model": "m",
         "words": words,
         "flags": [],
     }
-    return row | {"status": "ok", "message": None, "duration": clip["duration"], "seconds": 5.0} | more
+    return row | {"status": "ok", "message": None, "duration": clip["duration"]} | more
+
+
+def write_plan(path: Path, ids: list[str], shards: int, **facts: Any) -> Path:
+    about = {"listed": len(ids), "duplicates": 0, "invalid": {}, "shards": shards} | facts
+    rows = [{"id": id, "shard": 0, "key": str(at)} for at, id in enumerate(ids)]
+    schema = PLAN_SCHEMA.with_metadata({FACTS: json.dumps(about)})
+    pq.write_table(pa.Table.from_pylist(rows, schema), path)
+    return path
 
 
 class Corpus:
     """One shard of eight videos: nine good and bad clips, two videos without any."""
 
-    def __init__(self, folder: Path, seconds: float = 5.0):
+    def __init__(self, folder: Path):
         self.folder = folder
         videos = {id: index_row(id) for id in ("good1", "good2", "silent", "looping", "sparse", "doubted", "brief")}
         second = index_row("good1", span=1)
@@ -81,23 +92,29 @@ class Corpus:
             transcript_row(videos["doubted"], speech(), flags=["unlikely"]),
             transcript_row(videos["brief"], brief),
         ]
-        for row in self.transcripts:
-            row["seconds"] = seconds
-        folder.mkdir(exist_ok=True)
-        self.index, self.heard, self.plan = folder / "00007.parquet", folder / "heard.parquet", folder / "plan.parquet"
+        for name in ("clips", "transcripts"):
+            (folder / name).mkdir(parents=True)
+        self.index, self.heard = folder / "clips" / "00000.parquet", folder / "transcripts" / "00000.parquet"
         pq.write_table(pa.Table.from_pylist([*self.clips, *failed], INDEX_SCHEMA), self.index)
         self.write_transcripts(self.transcripts)
-        plan = [{"id": f"v{i}", "url": f"u{i}", "shard": 7, "key": str(i)} for i in range(9)]
-        pq.write_table(pa.Table.from_pylist(plan, PLAN_SCHEMA), self.plan)
+        invalid = {"no url": 2}
+        self.plan = write_plan(folder / "plan.parquet", [f"v{i}" for i in range(9)], 1, listed=12, invalid=invalid)
 
     def write_transcripts(self, rows: list[dict]) -> None:
         pq.write_table(pa.Table.from_pylist(rows, TRANSCRIPT_SCHEMA), self.heard)
 
     def build(self, settings: Dataset = SETTINGS) -> tuple[Path, Path]:
-        shard, card = self.folder / "out" / "00007.parquet", self.folder / "out" / "card.json"
-        build_shard(self.index, self.heard, settings, shard)
-        build_card([shard], [self.index], [self.heard], self.plan, settings, card)
-        return shard, card
+        card = build(self.plan, self.index.parent, self.heard.parent, settings, self.folder / "out")
+        return card.with_name("00000.parquet"), card
+
+
+def build(plan: Path, clips: Path, transcripts: Path | None, settings: Dataset, folder: Path) -> Path:
+    """What the rules do: every shard, then the card, whose path is returned."""
+    for index in sorted(clips.glob("*.parquet")):
+        build_shard(index, transcripts and transcripts / index.name, settings, folder / index.name)
+    build_card(plan, clips, folder, settings, folder / "card.json")
+    build_cost(plan, clips, transcripts, folder / "cost.json")
+    return folder / "card.json"
 
 
 @pytest.fixture
@@ -108,7 +125,7 @@ def corpus(tmp_path) -> Corpus:
 def test_only_clips_with_usable_windows_become_rows_in_index_order(corpus):
     rows = pq.read_table(corpus.build()[0]).to_pylist()
     assert [row["key"] for row in rows] == [clip["key"] for clip in corpus.clips[:3]]
-    assert {row["shard"] for row in rows} == {7}
+    assert {row["shard"] for row in rows} == {0}
     first = rows[0]
     assert (first["offset"], first["size"], first["fps"], first["frames"]) == (512, 1000, 15.0, 375)
     assert first["keyframes"] == list(range(0, 375, 16))
@@ -153,7 +170,7 @@ def test_the_card_counts_every_loss(corpus):
         ("clean", 4, "clips"),
         ("usable", 3, "clips"),
     ]
-    windows = sum(len(row["windows"]) for row in pq.read_table(corpus.folder / "out" / "00007.parquet").to_pylist())
+    windows = sum(len(row["windows"]) for row in pq.read_table(corpus.folder / "out" / "00000.parquet").to_pylist())
     assert card["funnel"][-1] == {"stage": "windows", "count": windows, "unit": "windows"}
     assert card["statuses"] == {"ok": 8, "removed": 1, "no_audio": 1}
     assert card["transcripts"] == {"ok": 7, "no_speech": 1}
@@ -161,8 +178,8 @@ def test_the_card_counts_every_loss(corpus):
     assert card["languages"] == {"en": 7}
     assert card["hours"] == {"clips": round(8 * 25 / 3600, 4), "usable": round(3 * 25 / 3600, 4)}
     assert card["words"] == 60 + 60 + 61
-    assert card["real_time_factor"] == {"whisper": 0.2}
-    assert card["duplicate_clips"] == 0
+    assert card["list"] == {"listed": 12, "duplicates": 0, "invalid": {"no url": 2}}
+    assert card["duplicates"] == {"videos_same_frames": 0, "videos_same_audio": 0, "clips": 0}
     assert sum(card["clips"].values()) == 3
     assert sum(card["videos"].values()) == 2
     assert card["settings"]["segments"] == 4
@@ -174,10 +191,19 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path):
     assert first[1].read_bytes() == second[1].read_bytes()
 
 
-def test_time_spent_changes_neither_the_shard_nor_the_hash_of_inputs(tmp_path):
-    quick, slow = Corpus(tmp_path / "a").build(), Corpus(tmp_path / "b", seconds=50.0).build()
-    assert quick[0].read_bytes() == slow[0].read_bytes()
-    assert json.loads(quick[1].read_text())["inputs_sha256"] == json.loads(slow[1].read_text())["inputs_sha256"]
+def test_cost_is_summed_up_beside_the_card_and_is_no_part_of_it(corpus):
+    before = corpus.build()[1].read_bytes()
+    cost = corpus.folder / "out" / "cost.json"
+    assert json.loads(cost.read_text())["real_time_factor"] == {}
+    stats = {"count": 9, "clips": 8, "attempts": 11, "seconds": 20.0}
+    (corpus.index.parent / "00000_stats.json").write_text(json.dumps(stats))
+    heard = {"engine": "whisper", "clips": 8, "audio_seconds": 200.0, "seconds": 40.0}
+    (corpus.heard.parent / "00000_stats.json").write_text(json.dumps(heard))
+    assert corpus.build()[1].read_bytes() == before
+    assert json.loads(cost.read_text()) == {
+        "download": stats | {"seconds_per_clip": 2.5},
+        "real_time_factor": {"whisper": 0.2},
+    }
 
 
 def test_a_word_or_a_setting_changes_the_hash_of_inputs(corpus):
@@ -188,18 +214,39 @@ def test_a_word_or_a_setting_changes_the_hash_of_inputs(corpus):
     assert len({before, other, json.loads(corpus.build()[1].read_text())["inputs_sha256"]}) == 3
 
 
-def test_facts_of_several_shards_are_summed_and_duplicates_found_across_them(corpus, tmp_path):
-    corpus.build()
-    again = tmp_path / "00008.parquet"
-    again.write_bytes(corpus.index.read_bytes())
-    shards = [corpus.folder / "out" / "00007.parquet", corpus.folder / "out" / "00008.parquet"]
-    build_shard(again, corpus.heard, SETTINGS, shards[1])
-    card = corpus.folder / "both.json"
-    build_card(shards, [corpus.index, again], [corpus.heard] * 2, corpus.plan, SETTINGS, card)
-    both = json.loads(card.read_text())
+def two_shards(corpus: Corpus) -> None:
+    """A second shard that repeats the first."""
+    for file in (corpus.index, corpus.heard):
+        file.with_name("00001.parquet").write_bytes(file.read_bytes())
+    write_plan(corpus.plan, [f"v{i}" for i in range(9)], 2)
+
+
+def test_facts_of_several_shards_are_summed_and_duplicates_found_across_them(corpus):
+    two_shards(corpus)
+    both = json.loads(corpus.build()[1].read_text())
     assert both["statuses"] == {"ok": 16, "removed": 2, "no_audio": 2}
-    assert both["duplicate_clips"] == 8
+    assert both["duplicates"] == {"videos_same_frames": 7, "videos_same_audio": 7, "clips": 8}
     assert both["words"] == 2 * 181
+
+
+def test_files_of_a_corpus_with_more_shards_do_not_count(corpus):
+    _, card = corpus.build()
+    whole = card.read_bytes()
+    two_shards(corpus)
+    corpus.build()
+    write_plan(corpus.plan, [f"v{i}" for i in range(9)], 1, listed=12, invalid={"no url": 2})
+    assert corpus.build()[1].read_bytes() == whole
+
+
+def test_what_a_killed_job_was_writing_is_no_shard(corpus):
+    _, card = corpus.build()
+    whole = card.read_bytes()
+    for folder in (card.parent, corpus.index.parent, corpus.heard.parent):
+        half = folder / ".00001.parquet.abc"
+        half.mkdir()
+        (half / "00001.parquet").write_bytes(b"half")
+    assert corpus.build()[1].read_bytes() == whole
+    assert [path.name for path in card.parent.glob("*.parquet")] == ["00000.parquet"]
 
 
 def test_captions_need_no_transcripts(tmp_path):
@@ -209,13 +256,14 @@ def test_captions_need_no_transcripts(tmp_path):
         index_row("c"),
         index_row("d", status="removed"),
     ]
-    index, plan = tmp_path / "3.parquet", tmp_path / "plan.parquet"
-    pq.write_table(pa.Table.from_pylist(clips, INDEX_SCHEMA), index)
-    pq.write_table(pa.Table.from_pylist([{"id": "a", "shard": 3, "key": "1"}], PLAN_SCHEMA), plan)
+    pq.write_table(pa.Table.from_pylist(clips, INDEX_SCHEMA), tmp_path / "00000.parquet")
     settings = Dataset(corpus="c", text="caption", validation_share=1.0)
-    build_shard(index, None, settings, tmp_path / "out.parquet")
-    build_card([tmp_path / "out.parquet"], [index], [], plan, settings, tmp_path / "card.json")
-    (row,) = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    plan = write_plan(tmp_path / "plan.parquet", ["a"], 1)
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    (tmp_path / "00000.parquet").rename(clips / "00000.parquet")
+    build(plan, clips, None, settings, tmp_path / "out")
+    (row,) = pq.read_table(tmp_path / "out" / "00000.parquet").to_pylist()
     assert (row["caption"], row["words"], row["windows"], row["fixed"], row["split"]) == (
         "A dog runs.",
         [],
@@ -223,27 +271,39 @@ def test_captions_need_no_transcripts(tmp_path):
         [],
         "validation",
     )
-    card = json.loads((tmp_path / "card.json").read_text())
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
     assert [stage["stage"] for stage in card["funnel"]] == ["urls", "downloaded", "clips", "captioned", "usable"]
     assert [stage["count"] for stage in card["funnel"]] == [1, 3, 3, 1, 1]
     assert card["rules"] == {"no_caption": 2}
-    assert card["real_time_factor"] == {}
 
 
 def test_a_shard_without_any_ok_clip_is_an_empty_table(tmp_path):
-    index, heard, plan = tmp_path / "0.parquet", tmp_path / "heard.parquet", tmp_path / "plan.parquet"
-    pq.write_table(pa.Table.from_pylist([index_row("gone", status="private")], INDEX_SCHEMA), index)
-    pq.write_table(TRANSCRIPT_SCHEMA.empty_table(), heard)
-    pq.write_table(PLAN_SCHEMA.empty_table(), plan)
-    build_shard(index, heard, SETTINGS, tmp_path / "out.parquet")
-    build_card([tmp_path / "out.parquet"], [index], [heard], plan, SETTINGS, tmp_path / "card.json")
-    assert pq.read_table(tmp_path / "out.parquet").num_rows == 0
-    assert json.loads((tmp_path / "card.json").read_text())["statuses"] == {"private": 1}
+    clips, heard = tmp_path / "clips", tmp_path / "transcripts"
+    clips.mkdir()
+    heard.mkdir()
+    pq.write_table(pa.Table.from_pylist([index_row("gone", status="private")], INDEX_SCHEMA), clips / "00000.parquet")
+    pq.write_table(TRANSCRIPT_SCHEMA.empty_table(), heard / "00000.parquet")
+    card = build(write_plan(tmp_path / "plan.parquet", ["gone"], 1), clips, heard, SETTINGS, tmp_path / "out")
+    assert pq.read_table(card.with_name("00000.parquet")).num_rows == 0
+    assert json.loads(card.read_text())["statuses"] == {"private": 1}
 
 
 def test_transcripts_of_other_clips_are_refused_in_one_line(corpus):
     corpus.write_transcripts(corpus.transcripts[1:])
-    with pytest.raises(UserError, match=r"00007\.parquet: its transcripts belong to other clips"):
+    with pytest.raises(UserError, match=r"00000\.parquet: its transcripts belong to other clips"):
+        corpus.build()
+
+
+def test_transcripts_of_a_clip_that_was_cut_anew_are_refused(corpus):
+    corpus.transcripts[0]["sha256"] = "of the clip before"
+    corpus.write_transcripts(corpus.transcripts)
+    with pytest.raises(UserError, match="transcribe this shard again"):
+        corpus.build()
+
+
+def test_a_missing_shard_is_told_in_one_line(corpus):
+    write_plan(corpus.plan, ["a"], 2)
+    with pytest.raises(UserError, match=r"00001\.parquet: no such"):
         corpus.build()
 
 

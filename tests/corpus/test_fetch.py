@@ -1,8 +1,10 @@
 """A shard from its plan to tar and index: everything good is there, everything bad is a row, and a killed job continues."""
 
+import itertools
 import json
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,15 @@ from tests.corpus.conftest import (
     Row,
     Site,
     by_id,
-    lasting,
     number_of,
     reply,
     run,
+    stats,
     videos_in,
 )
 
 from tvts.config import Corpus, Fetch, UserError
+from tvts.config.schema import Spans
 from tvts.corpus import fetch as module
 from tvts.corpus.cut import spans
 from tvts.corpus.fetch import fetch_shard
@@ -31,6 +34,7 @@ from tvts.corpus.media import read_all_frames, read_frames
 from tvts.corpus.plan import plan
 from tvts.corpus.shards import INDEX_SCHEMA, read_index, read_member
 from tvts.corpus.status import Failure
+from tvts.corpus.work import reopen
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -44,8 +48,6 @@ def test_good_videos_are_clips_and_bad_ones_are_rows(sources: Path, tmp_path: Pa
     assert [row["key"] for row in rows] == sorted(row["key"] for row in rows)
     for row in rows:
         assert row["key"].endswith(f"_{row['span']:05d}")
-        assert row["attempts"] == 1
-        assert row["seconds"] >= 0
         if row["status"] != "ok":
             assert row["message"]
             assert {
@@ -101,6 +103,14 @@ def test_the_tar_is_one_that_video2dataset_and_webdataset_readers_know(sources: 
     assert described["clips"] == [[rows[0]["start"], pytest.approx(rows[0]["start"] + 1.5)]]
     assert samples[0]["txt"] == b"a <b>long.mp4</b>"
     assert "txt" not in samples[-1]
+    assert {
+        name: stats(tmp_path)[name] for name in ("count", "successes", "failed_to_download", "failed_to_subsample")
+    } == {
+        "count": 4,
+        "successes": 4,
+        "failed_to_download": 0,
+        "failed_to_subsample": 0,
+    }
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -112,7 +122,7 @@ def test_equal_inputs_give_equal_bytes_whatever_the_number_of_threads(
     first = run(tmp_path / "a", videos_in(sources))
     second = run(tmp_path / "b", videos_in(sources), threads=threads)
     assert (tmp_path / "a/clips/0.tar").read_bytes() == (tmp_path / "b/clips/0.tar").read_bytes()
-    assert lasting(first) == lasting(second)
+    assert first == second
 
 
 def test_video2dataset_tars_are_a_source_and_our_own_are_too(sources: Path, tmp_path: Path) -> None:
@@ -189,7 +199,46 @@ def test_what_may_pass_is_tried_again(site: Site, clip: Path, tmp_path: Path) ->
     videos = [{"id": name, "url": site.url(f"/{name}.mp4")} for name in ("flaky", "down", "gone")]
     rows = run(tmp_path, videos, "http")
     assert by_id(rows) == {"flaky": "ok", "down": "transient", "gone": "removed"}
-    assert {row["id"]: row["attempts"] for row in rows} == {"flaky": 3, "down": 3, "gone": 1}
+    assert stats(tmp_path)["attempts"] == 3 + 3 + 1
+
+
+def test_a_finished_shard_tries_again_what_may_pass_and_adds_what_is_new(
+    site: Site, clip: Path, tmp_path: Path
+) -> None:
+    """A retry, a grown list, another caption and another address: nothing else is fetched again."""
+    site.replies["/good.mp4"] = site.replies["/new.mp4"] = site.replies["/moved.mp4"] = reply(clip.read_bytes())
+    site.replies["/down.mp4"] = reply(b"", 503)
+    once = SETTINGS.model_copy(update={"attempts": 1})
+    videos: list[Row] = [{"id": name, "url": site.url(f"/{name}.mp4")} for name in ("good", "down", "gone", "lost")]
+    run(tmp_path, videos, "http", once)
+    spent = stats(tmp_path)["seconds"]
+    site.replies["/down.mp4"] = reply(clip.read_bytes())
+    assert reopen(tmp_path / "clips") == (1, 1)
+    assert reopen(tmp_path / "clips") == (0, 0)
+    (tmp_path / "clips/0.tar").unlink()  # as Snakemake does before it runs the job again
+    site.seen.clear()
+    videos[3]["url"] = site.url("/moved.mp4")
+    videos[0]["caption"] = "new"
+    videos.append({"id": "new", "url": site.url("/new.mp4")})
+    rows = run(tmp_path, videos, "http", once.model_copy(update={"timeout_seconds": 99.0}))
+    assert set(site.seen) == {"/down.mp4", "/moved.mp4", "/new.mp4"}
+    assert by_id(rows) == {"good": "ok", "down": "ok", "gone": "removed", "lost": "ok", "new": "ok"}
+    assert stats(tmp_path)["seconds"] > spent
+    assert stats(tmp_path)["status_dict"] == {"ok": 4, "removed": 1}
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    run(fresh, videos, "http", once)
+    for name in ("0.tar", "0.parquet"):
+        assert (fresh / "clips" / name).read_bytes() == (tmp_path / "clips" / name).read_bytes()
+
+
+def test_two_jobs_of_one_shard_wait_for_each_other(sources: Path, tmp_path: Path) -> None:
+    """A job that outlived its workflow, and the one that the next workflow starts."""
+    told: list[list[str]] = [[], []]
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (pool.submit(run, tmp_path, videos_in(sources), log=lines.append) for lines in told)
+        assert first.result() == second.result()
+    assert ["shard 0: continuing, 8 of 8 videos are finished"] in [lines[:1] for lines in told]
 
 
 def test_a_hang_costs_one_video(site: Site, clip: Path, tmp_path: Path) -> None:
@@ -198,7 +247,8 @@ def test_a_hang_costs_one_video(site: Site, clip: Path, tmp_path: Path) -> None:
     videos = [{"id": name, "url": site.url(f"/{name}.mp4")} for name in ("hang", "good")]
     rows = run(tmp_path, videos, "http", SETTINGS.model_copy(update={"timeout_seconds": 4.0}))
     assert by_id(rows) == {"hang": "timeout", "good": "ok"}
-    assert rows[0]["attempts"] == 1
+    assert rows[0]["message"] == "not finished within 4 s"
+    assert stats(tmp_path)["attempts"] == 2
 
 
 def test_no_file_is_left_outside_the_outputs(
@@ -231,8 +281,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, refused: set[str], clip: Path) -> li
 
     monkeypatch.setattr(module._Lanes, "_once", once)
     monkeypatch.setattr(module, "check_tools", lambda: None)
-    monkeypatch.setattr("tvts.corpus.youtube.SECONDS_BETWEEN_VIDEOS", 0.0)
-    monkeypatch.setattr(module, "Turnstile", lambda path: None)
+    monkeypatch.setattr(module, "Turnstile", lambda path, per_hour: None)
     return asked
 
 
@@ -275,6 +324,32 @@ def test_as_many_spans_as_fit(duration: float, expected: int) -> None:
         assert start >= ends - 1e-3
         ends = start + length
     assert ends <= duration + 1e-3
+
+
+@pytest.mark.parametrize(("duration", "expected"), [(0.5, 1), (30.0, 1), (30.1, 2), (95.0, 4)])
+def test_the_whole_video_in_equal_parts(duration: float, expected: int) -> None:
+    found = spans("a", duration, Spans(per_video="all"), 0)
+    assert len(found) == expected
+    assert found[0][0] == 0
+    for (start, length), following in itertools.pairwise([*found, (duration, 0.0)]):
+        assert length <= 30
+        assert start + length == pytest.approx(following[0], abs=2e-3)
+
+
+def test_spans_lie_where_most_is_said() -> None:
+    settings = Fetch().spans
+    said = [float(second) for second in range(400, 470)]
+    blind = [spans(str(n), 600, settings, 0) for n in range(50)]
+    placed = [spans(str(n), 600, settings, 0, said) for n in range(50)]
+
+    def heard(found: list[tuple[float, float]]) -> int:
+        return sum(start <= time < start + length for start, length in found for time in said)
+
+    assert all(heard(after) >= heard(before) for before, after in zip(blind, placed, strict=True))
+    assert sum(map(heard, blind)) / 50 < 20
+    assert sum(map(heard, placed)) / 50 > 30
+    assert placed == [spans(str(n), 600, settings, 0, said) for n in range(50)]
+    assert len({found[0][0] for found in placed}) > 40
 
 
 def test_spans_depend_on_seed_and_id_alone_and_reach_everywhere() -> None:

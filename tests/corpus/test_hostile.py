@@ -3,6 +3,7 @@
 import os
 import random
 import struct
+import tarfile
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from tests.corpus.conftest import write_clip
+from tests.corpus.conftest import by_id, run, write_clip
+from tests.corpus.test_media import remux
 
 from tvts.config import Fetch
 from tvts.corpus.cut import cut
+from tvts.corpus.media import container
 from tvts.corpus.status import Failure
 
 SETTINGS = {"short_side": 32, "fps": 6.0, "spans": {"per_video": 2, "seconds": 1.0}, "max_video_seconds": 600.0}
@@ -133,6 +136,18 @@ def pipe(path: Path) -> Path:
     return path
 
 
+def with_an_unknown_codec(folder: Path) -> Path:
+    """The four letters that name the codec changed to ones that no decoder knows."""
+    data = moov_first(folder, seconds=1, audio=None).read_bytes()
+    return written(folder / "a.mp4", data.replace(b"avc1", b"zzz9"))
+
+
+def without_a_decoder(folder: Path, name: str) -> Path:
+    """A real stream that is marked as another codec's: what a file looks like to a build that cannot decode it."""
+    data = moov_first(folder, seconds=1, audio=None).read_bytes()
+    return written(folder / "a.mp4", data.replace(b"avc1", name.encode()).replace(b"avcC", b"free"))
+
+
 Make = Callable[[Path], Path]
 REFUSED: dict[str, tuple[Make, str, str]] = {
     "nothing there": (lambda d: d / "absent.mp4", "removed", "no such file"),
@@ -205,12 +220,67 @@ REFUSED: dict[str, tuple[Make, str, str]] = {
         "unsupported_codec",
         "video codec ffv1",
     ),
+    "a text in UTF-16": (
+        lambda d: written(d / "a.mp4", "not a video".encode("utf-16")),
+        "corrupt",
+        "cannot be decoded",
+    ),
+    "an unknown codec": (with_an_unknown_codec, "unsupported_codec", "video codec unknown"),
+    "AV1 in name only": (lambda d: without_a_decoder(d, "av01"), "corrupt", ""),
+    "VP9 in name only": (lambda d: without_a_decoder(d, "vp09"), "corrupt", ""),
+    "HEVC in name only": (lambda d: without_a_decoder(d, "hvc1"), "corrupt", ""),
     "hours long": (
         lambda d: write_clip(d / "a.mp4", times=[0.0, 9000.0], audio=None),
         "too_long",
         "9000 s; at most 600 s",
     ),
 }
+
+
+CODECS = {"hevc": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_codec_that_cannot_be_decoded_here_says_so(
+    tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_clip(tmp_path / "a.mkv", seconds=1, codec=CODECS[codec], audio=None)
+    monkeypatch.setattr(container, "VIDEO_CODECS", tuple(set(container.VIDEO_CODECS) - {codec}))
+    (row,) = cut_one(source)
+    assert row["status"] == "unsupported_codec"
+    assert "is not supported" in row["message"]
+
+
+def files_in(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if not path.is_relative_to(folder / "clips")}
+
+
+def test_all_of_them_in_one_shard_beside_good_videos(tmp_path: Path) -> None:
+    """At least 40 distinct cases: each is a row with its own kind, nothing else is written, and the good clips are all there."""
+    assert len(REFUSED) >= 40
+    expected, videos = {}, []
+    cases: dict[str, tuple[Make, str]] = {name: (make, status) for name, (make, status, _) in REFUSED.items()}
+    cases |= {name: (make, "ok") for name, make in ACCEPTED.items()}
+    cases |= {f"good {n}": (lambda d: write_clip(d / "a.mp4"), "ok") for n in range(3)}
+    for number, (name, (make, status)) in enumerate(cases.items()):
+        folder = tmp_path / "sources" / str(number)
+        folder.mkdir(parents=True)
+        videos.append(
+            {"id": name, "path": str(make(folder)), "caption": "=cmd|' /C calc'!A0 <script>alert(1)</script>"}
+        )
+        expected[name] = status
+    before = files_in(tmp_path)
+    rows = run(tmp_path, videos, settings=Fetch.model_validate(SETTINGS), threads=2)
+    assert by_id(rows) == expected
+    assert files_in(tmp_path) - before == {tmp_path / "plan.parquet"}
+    with tarfile.open(tmp_path / "clips/0.tar") as archive:
+        clips = [name for name in archive.getnames() if name.endswith(".mp4")]
+    assert clips == [f"{row['key']}.mp4" for row in rows if row["status"] == "ok"]
+    for row in rows:
+        assert row["status"] == "ok" or (row["message"] and row["message"].isprintable())
+        if row["id"].startswith("good"):
+            assert row["frames"] == 6
+    assert sum(row["id"].startswith("good") for row in rows) == 3 * 2
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -233,6 +303,10 @@ ACCEPTED: dict[str, Make] = {
     "no sound": lambda d: write_clip(d / "a.mp4", audio=None),
     "a table that claims 4 GB": lambda d: with_a_mangled_box(d, b"stbl"),
     "10 bit": lambda d: write_clip(d / "a.mp4", codec="libx264", options={"profile": "high10"}),
+    "frames before time zero": lambda d: remux(write_clip(d / "in.mp4"), d / "a.mp4", shift=-1.5),
+    "an odd rotation": lambda d: write_clip(d / "a.mp4", rotation=45),
+    "uneven times": lambda d: write_clip(d / "a.mp4", times=[0, 0.2, 1.1, 1.3, 2.5], audio=None),
+    "minutes of one picture": lambda d: write_clip(d / "a.mp4", times=[0.0, 500.0], audio=None),
     "sound that starts late": lambda d: write_clip(d / "a.mkv", first=2.0),
 }
 

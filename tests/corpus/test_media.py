@@ -16,6 +16,7 @@ from tvts.corpus.media import (
     ClipInfo,
     count_frames,
     frame_indices,
+    packet_hash,
     probe,
     read_all_frames,
     read_audio,
@@ -241,6 +242,15 @@ def remux(source: Path, target: Path, keep: Callable[[av.Packet], bool] = lambda
                 packet.pts, packet.dts, packet.stream = packet.pts + offset, packet.dts + offset, stream
                 new.mux(packet)
     return target
+
+
+def test_copies_have_equal_hashes_in_any_container(clip: Path, tmp_path: Path) -> None:
+    copied = remux(clip, tmp_path / "copied.mov")
+    assert packet_hash(copied, "video") == packet_hash(clip, "video")
+    assert packet_hash(copied, "audio") is None
+    other = write_clip(tmp_path / "other.mp4", seconds=3)
+    assert packet_hash(other, "video") != packet_hash(clip, "video")
+    assert packet_hash(other, "audio") not in (None, packet_hash(clip, "audio"))
 
 
 def test_frames_hidden_by_an_edit_list_are_not_frames(clip: Path, tmp_path: Path) -> None:

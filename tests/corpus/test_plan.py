@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tvts.config import Corpus, UserError
-from tvts.corpus.plan import plan
+from tvts.corpus.plan import plan, plan_facts
 from tvts.corpus.shards import PLAN_SCHEMA, read_member
 
 IDS = [f"video_{n:04d}" for n in range(300)]
@@ -33,8 +33,13 @@ def planned(settings: Corpus, folder: Path) -> list[dict[str, Any]]:
 
 
 def counts(folder: Path) -> dict[str, int]:
-    metadata = pq.read_schema(folder / "plan.parquet").metadata
-    return {name: int(metadata[name.encode()]) for name in ("listed", "duplicates", "invalid")}
+    facts = plan_facts(folder / "plan.parquet")
+    return {"listed": facts["listed"], "duplicates": facts["duplicates"], "invalid": sum(facts["invalid"].values())}
+
+
+def rejected(folder: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(folder / "rejected.parquet").to_pylist()
+    return rows
 
 
 def write_list(path: Path, ids: list[str], extra: str = "") -> Path:
@@ -84,6 +89,7 @@ def test_the_first_of_equal_ids_stays(tmp_path: Path, capsys: pytest.CaptureFixt
     assert next(row["url"] for row in rows if row["id"] == "video_0003") == "https://host.example/video_0003.mp4"
     assert counts(tmp_path) == {"listed": 7, "duplicates": 2, "invalid": 0}
     assert "2 of 7 rows left out: id listed before" in capsys.readouterr().out
+    assert rejected(tmp_path) == [{"id": "video_0003", "kind": "id listed before"}] * 2
 
 
 def test_ids_that_differ_in_case_are_different(tmp_path: Path) -> None:
@@ -201,6 +207,9 @@ def test_bad_ids_are_left_out_and_counted(tmp_path: Path, name: str, capsys: pyt
     warning, _ = capsys.readouterr().out.splitlines()
     assert "1 of 2 rows left out" in warning
     assert warning.isprintable()
+    (row,) = rejected(tmp_path)
+    assert row["id"] == (name or None)
+    assert row["kind"] in warning
 
 
 @pytest.mark.parametrize(
@@ -369,7 +378,7 @@ def test_hostile_tar_members_are_left_out(tmp_path: Path, name: str) -> None:
     rows = planned(corpus(folder, "local"), tmp_path)
     assert [row["id"] for row in rows] == ["00000/good"]
     assert counts(tmp_path)["invalid"] == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.parquet", "v2d"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.parquet", "rejected.parquet", "v2d"]
 
 
 def test_a_broken_tar_is_told(tmp_path: Path) -> None:

@@ -45,6 +45,15 @@ def test_a_clip_shorter_than_a_window_has_none():
     assert usable_windows([], 30.0, PAPER) == []
 
 
+def test_windows_keep_their_distance_from_the_clips_ends():
+    margin = PAPER.model_copy(update={"margin_seconds": 1.0})
+    near, far = usable_windows(steady(25.0), 25.0, PAPER), usable_windows(steady(25.0), 25.0, margin)
+    assert set(far) == {
+        (start, length) for start, length in near if 1.0 <= start <= 24.0 - window_seconds(length, PAPER)
+    }
+    assert far
+
+
 def test_a_silent_stretch_makes_exactly_the_windows_over_it_unusable():
     words = [entry for entry in steady(12.0) if not 5.0 <= entry["start"] < 8.0]
     found = set(usable_windows(words, 12.0, SHORT))

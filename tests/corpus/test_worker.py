@@ -154,3 +154,9 @@ def test_a_full_disk_ends_the_job(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "0001_00000.mp4").symlink_to("/dev/full")
     with Worker("cut") as cutter, pytest.raises(UserError, match="No space left on device: free some space"):
         cutter.call(request(clip, tmp_path), 30)
+
+
+def test_equal_failures_have_equal_messages() -> None:
+    """Addresses in memory differ from run to run; the index must not."""
+    said = "<HTTPConnection(host='a') at 0x7f1c2ab0>: Failed; [h264 @ 0x55d0a1] bad"
+    assert Failure("transient", said).message == "<HTTPConnection(host='a')>: Failed; [h264] bad"

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from tvts import cli
 from tvts.config import Corpus, UserError
 from tvts.corpus import youtube
-from tvts.corpus.plan import plan
 from tvts.corpus.youtube import Turnstile, check_tools
 
 
-def take(path: Path, seconds: float, count: int) -> None:
+def take(path: Path, per_hour: float, count: int) -> None:
     for _ in range(count):
-        Turnstile(path, seconds).wait()
+        Turnstile(path, per_hour).wait()
 
 
 def test_turns_are_spaced_over_processes(tmp_path: Path) -> None:
     """12 turns taken by 3 processes end no sooner than 11 pauses after the first."""
     began = time.time()
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=take, args=(tmp_path / "rate", 0.03, 4)) for _ in range(3)]
+    processes = [context.Process(target=take, args=(tmp_path / "rate", 3600 / 0.03, 4)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
@@ -37,24 +37,26 @@ def test_waiting_long_enough_costs_nothing(tmp_path: Path, monkeypatch: pytest.M
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     (tmp_path / "rate").write_text("1000.0")
-    Turnstile(tmp_path / "rate", 5.0).wait()
-    Turnstile(tmp_path / "rate", 5.0).wait()
+    Turnstile(tmp_path / "rate", 720).wait()
+    Turnstile(tmp_path / "rate", 720).wait()
     assert slept[0] == 0
     assert 4 < slept[1] <= 5
 
 
-def test_missing_tools_are_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_tools_are_told_before_anything_is_planned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(UserError, match="no JavaScript runtime found; install deno or node"):
         check_tools()
     (tmp_path / "ids.txt").write_text("dQw4w9WgXcQ\n")
-    plan(Corpus(source="youtube", list=str(tmp_path / "ids.txt"), shards=1), tmp_path / "plan.parquet")
-    assert "warning: source youtube: no JavaScript runtime found" in capsys.readouterr().out
+    settings = Corpus(source="youtube", list=str(tmp_path / "ids.txt"), shards=1).model_dump_json()
+    with pytest.raises(UserError, match="no JavaScript runtime found"):
+        cli.plan(settings, tmp_path / "plan.parquet")
+    assert not (tmp_path / "plan.parquet").exists()
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(youtube, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="yt-dlp-ejs is missing"):
         check_tools()
     monkeypatch.setattr(youtube, "find_spec", lambda name: ModuleSpec(name, None))
     check_tools()
+    cli.plan(settings, tmp_path / "plan.parquet")
+    assert (tmp_path / "plan.parquet").exists()

@@ -20,6 +20,27 @@ def snakemake(
     environment: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `snakemake` with `folder` as working directory; `overlay` is laid over config.yaml (and over the demo's, when it names it)."""
+    run = subprocess.run(
+        _command(folder, arguments, overlay),
+        env=_environment() | (environment or {}),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if check:
+        assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
+    return run
+
+
+def start_snakemake(folder: Path, *arguments: str, overlay: dict[str, Any] | None = None) -> subprocess.Popen[bytes]:
+    """As `snakemake`, but does not wait for it; what it says goes to `snakemake.log` in `folder`."""
+    with open(folder / "snakemake.log", "ab") as log:
+        command = _command(folder, arguments, overlay)
+        return subprocess.Popen(command, env=_environment(), cwd=folder, stdout=log, stderr=log)
+
+
+def _command(folder: Path, arguments: tuple[str, ...], overlay: dict[str, Any] | None) -> list[str]:
     configs: list[str] = []
     if overlay is not None:
         overlay = dict(overlay)
@@ -27,21 +48,14 @@ def snakemake(
         file = folder / "overlay.yaml"
         file.write_text(yaml.safe_dump(overlay), encoding="utf-8")
         configs = ["--configfile", *demo, str(file)]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    run = subprocess.run(
-        [
-            sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile"), "--directory", str(folder),
-            "--cores", "2", *arguments, *configs,
-        ],
-        env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"} | (environment or {}),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
-    if check:
-        assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
-    return run
+    return [
+        sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile"), "--directory", str(folder),
+        "--cores", "2", *arguments, *configs,
+    ]  # fmt: skip
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
 
 
 def job_counts(run: subprocess.CompletedProcess[str]) -> dict[str, int]:

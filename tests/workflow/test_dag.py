@@ -96,6 +96,18 @@ def test_the_papers_graph_is_whole_without_any_data(tmp_path: Path) -> None:
         assert f"missing: {benchmark.annotations}\n         {benchmark.obtain}" in run.stderr, name
 
 
+def test_yt_temporals_annotations_are_indexed_once_for_all_shards(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    transcribe = {"engine": "yt_temporal", "model": None, "annotations": "annotations"}
+    corpus = {"shards": 3, "transcribe": transcribe, "fetch": {"spans": {"place": "words"}}}
+    overlay = SMALL | {"corpora": {"yt_temporal": corpus}}
+    run = snakemake(tmp_path, "results/datasets/yt/card.json", "-n", "-p", overlay=overlay)
+    counts = job_counts(run)
+    assert (counts["annotations"], counts["download"], counts["transcribe"]) == (1, 3, 3)
+    assert "tvts annotations annotations --output results/corpora/yt_temporal/annotations.sqlite" in run.stdout
+    assert run.stdout.count('"annotations":"results/corpora/yt_temporal/annotations.sqlite"') == 6
+
+
 def test_a_missing_file_fails_with_the_way_to_get_it(tmp_path: Path) -> None:
     run = snakemake(tmp_path, "results/corpora/webvid/plan.parquet", overlay=SMALL, check=False)
     assert run.returncode != 0

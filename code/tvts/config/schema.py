@@ -35,10 +35,15 @@ class Section(BaseModel):
 class Spans(Section):
     """Which parts of a video become clips."""
 
-    per_video: Count = 2
-    """Spans cut from each video, at seeded positions that do not overlap."""
+    per_video: Count | Literal["all"] = 2
+    """Spans cut from each video, at seeded positions that do not overlap. `all`: the whole video in equal parts of at most `seconds`
+    (small corpora: a long video costs much space and time)."""
     seconds: Annotated[float, Field(gt=0, le=30)] = 30.0
     """Length of a span. At most 30 s, one Whisper input; a shorter video is one span."""
+    place: Literal["random", "voice", "words"] = "random"
+    """`random`: every placement is equally likely. The others take the best of 32 such placements: `voice` the one with the most voice
+    activity (hears the whole video: about 1 s of CPU per 10 minutes), `words` the one with the most words in the files of
+    `transcribe.annotations` (random for a video without)."""
 
 
 class Fetch(Section):
@@ -70,17 +75,21 @@ class Fetch(Section):
 class Transcribe(Section):
     """How speech becomes words with times."""
 
-    engine: Literal["whisper", "pocketsphinx", "captions", "yt_temporal"] = "whisper"
-    """`whisper` and `pocketsphinx` listen; `captions` reads YouTube's json3 and VTT tracks, `yt_temporal` the annotations of
-    YT-Temporal-180M."""
+    engine: Literal["whisper", "faster_whisper", "pocketsphinx", "captions", "yt_temporal"] = "whisper"
+    """`whisper`, `faster_whisper` (needs the extra `faster-whisper`) and `pocketsphinx` listen; `captions` reads YouTube's json3 and
+    VTT tracks, `yt_temporal` the annotations of YT-Temporal-180M."""
     model: str | None = None
-    """Whisper: path of a local checkpoint file such as `large-v3.pt`. Pocketsphinx: an acoustic model folder; none = the one
+    """Whisper: path of a local checkpoint file such as `large-v3.pt`. Faster-whisper: a folder written by CTranslate2's converter.
+    Pocketsphinx: an acoustic model folder; none = the one
     in its wheel."""
     language: str | None = "en"
     """Spoken language; none lets the engine detect it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp16", "fp32", "int8"] = "auto"
+    """Arithmetic of whisper and faster_whisper. `auto`: fp16 on a GPU, fp32 on a CPU (faster_whisper: as its model was converted);
+    `int8` is for faster_whisper."""
     batch_size: Count = 16
-    """Clips decoded together (whisper)."""
+    """Clips decoded together (whisper, faster_whisper)."""
     annotations: str | None = None
     """Folder of caption or annotation files, for `captions` and `yt_temporal`."""
     options: dict[str, Any] = {}
@@ -106,6 +115,13 @@ class Corpus(Section):
     fetch: Fetch = Fetch()
     transcribe: Transcribe | None = Transcribe()
     """None for corpora whose text is a caption in the list."""
+
+    @model_validator(mode="after")
+    def _words_to_place_by(self) -> "Corpus":
+        read = self.transcribe is not None and self.transcribe.engine in ("captions", "yt_temporal")
+        if self.fetch.spans.place == "words" and not read:
+            raise ValueError("fetch.spans.place: words needs transcribe.engine captions or yt_temporal")
+        return self
 
 
 # --- datasets: from transcripts to windows of shuffled segments ------------------------------------------------------
@@ -143,6 +159,8 @@ class Dataset(Section):
     """Distance of candidate window starts."""
     min_words: Count = 2
     """A window is usable when each segment has at least this many words."""
+    margin_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """No window comes closer to a clip's start or end: room to jitter it, and away from words that the cut has damaged."""
     validation_share: Share = 0.01
     """Share of videos held out, chosen by hash of the video id."""
     validation_windows: Count = 1
@@ -409,6 +427,9 @@ class Resources(Section):
 
 class Jobs(Section):
     """What a job of each rule asks for. Training asks by `launch` of its run."""
+
+    videos_per_hour: Count = 300
+    """YouTube: videos asked for, by all jobs of all corpora together. About 300 is what a guest session is given."""
 
     download: Resources = Resources(threads=2, mem_mb=4000, runtime=240)
     transcribe: Resources = Resources(threads=4, mem_mb=16000, runtime=240)

@@ -1,7 +1,8 @@
 """The dataset stage: clips and their transcripts become rows that training reads, and a card that counts what was lost on the way.
 
 A shard depends on its own index and transcripts alone. What the card needs to know about a shard travels in the metadata of the shard's
-Parquet file, so that the card of thousands of shards reads thousands of small footers.
+Parquet file, so that the card of thousands of shards reads thousands of small footers. Times spent are no part of the card (equal inputs,
+equal bytes): they are summed up in `cost.json` beside it.
 """
 
 import hashlib
@@ -13,13 +14,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tvts.config import Dataset, UserError
-from tvts.corpus.shards import read_index
+from tvts.corpus.plan import plan_facts
+from tvts.corpus.shards import read_index, stats_of
 from tvts.corpus.transcripts import REJECTING, TRANSCRIPT_SCHEMA, WORDS, clean
 from tvts.corpus.windows import fixed_windows, share, usable_windows
-from tvts.files import atomic, sha256_file, sha256_json, write_json
+from tvts.files import atomic, read_json, sha256_file, sha256_json, write_json
 
 DATASET_SCHEMA = pa.schema(
     [
@@ -44,7 +47,6 @@ DATASET_SCHEMA = pa.schema(
 )
 
 _FACTS = b"tvts"
-_VOLATILE = ("seconds", "attempts")
 _FROM_INDEX = ("key", "id", "duration", "fps", "frames", "offset", "size", "keyframes")
 
 Row = dict[str, Any]
@@ -61,27 +63,24 @@ def build_shard(index: Path, transcripts: Path | None, settings: Dataset, output
     `transcripts` is the shard's transcripts, or none for datasets of captions. Raises `UserError` if they do not belong to the index.
     """
     clips = read_index(index)
+    heard = None if settings.text == "caption" else _read_transcripts(transcripts, index)
+    inputs = [_content_sha256(table) for table in (clips, heard) if table is not None]
     ok = [row for row in clips.to_pylist() if row["status"] == "ok"]
     facts = {
         "statuses": Counter(clips["status"].to_pylist()),
         "downloaded": len({row["id"] for row in ok}),
         "clips": len(ok),
         "seconds": sum(row["duration"] for row in ok),
+        "inputs": inputs,
     }
-    if settings.text == "caption":
-        rows, more = _captioned(ok)
-        inputs = [_content_sha256(clips)]
-    else:
-        heard = _read_transcripts(transcripts, index)
-        rows, more = _transcribed(ok, _by_key(heard, ok, index), settings)
-        inputs = [_content_sha256(clips), _content_sha256(heard)]
+    rows, more = _captioned(ok) if heard is None else _transcribed(ok, _by_key(heard, ok, index), settings)
     shard = int(index.stem)
     rows = [row | {"shard": shard, "split": split_of(row["id"], settings.validation_share)} for row in rows]
     for row in rows:
         chosen = fixed_windows(row["windows"], row["key"], settings) if row["split"] == "validation" else []
         row["fixed"] = [{"start": start, "length": length, "order": order} for start, length, order in chosen]
         row["windows"] = [{"start": start, "length": length} for start, length in row["windows"]]
-    facts |= more | _sums(rows) | {"inputs": inputs}
+    facts |= more | _sums(rows)
     schema = DATASET_SCHEMA.with_metadata({_FACTS: json.dumps(facts, sort_keys=True)})
     with atomic(output) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema), temporary, compression="zstd")
@@ -154,38 +153,34 @@ def _read_transcripts(path: Path | None, index: Path) -> pa.Table:
 
 def _by_key(transcripts: pa.Table, clips: list[Row], index: Path) -> dict[str, Row]:
     found = {row["key"]: row for row in transcripts.to_pylist()}
-    if found.keys() != {clip["key"] for clip in clips}:
+    if {(key, row["sha256"]) for key, row in found.items()} != {(clip["key"], clip["sha256"]) for clip in clips}:
         raise UserError(f"{index}: its transcripts belong to other clips; transcribe this shard again")
     return found
 
 
 def _content_sha256(table: pa.Table) -> str:
-    """Hash of a table's content without the columns that differ from run to run (times spent, attempts)."""
-    table = table.drop_columns([name for name in _VOLATILE if name in table.column_names]).replace_schema_metadata()
+    """Hash of a table's content, however it is stored."""
+    table = table.replace_schema_metadata()
     stream = pa.BufferOutputStream()
     with pa.ipc.new_stream(stream, table.schema) as writer:
         writer.write_table(table.combine_chunks())
     return hashlib.sha256(stream.getvalue()).hexdigest()
 
 
-def build_card(
-    shards: Sequence[Path],
-    indexes: Sequence[Path],
-    transcripts: Sequence[Path],
-    plan: Path,
-    settings: Dataset,
-    output: Path,
-) -> None:
-    """Write a dataset's card: funnel, counts per status and rule, hours, words, duplicates, real-time factors, hash of the inputs.
+def build_card(plan: Path, clips: Path, shards: Path, settings: Dataset, output: Path) -> None:
+    """Write a dataset's card: funnel, counts per status and rule, hours, words, languages, duplicates, hash of the inputs.
 
-    `transcripts` is empty for captions. Equal inputs give equal bytes; `inputs_sha256` does not depend on times spent either.
+    `clips` and `shards` are the folders of the corpus's indexes and of the dataset's shards; the plan's shards are read. Equal inputs
+    give equal bytes. Raises UserError if a shard is missing.
     """
-    facts = [json.loads(pq.read_schema(path).metadata[_FACTS]) for path in shards]
-    urls = pq.read_metadata(plan).num_rows
+    listed = plan_facts(plan)
+    facts = [_facts(path) for path in _shards(plan, shards)]
+    indexes = _shards(plan, clips)
     write_json(
         output,
         {
-            "funnel": _funnel(urls, facts, settings),
+            "list": {name: listed[name] for name in ("listed", "duplicates", "invalid")},
+            "funnel": _funnel(pq.read_metadata(plan).num_rows, facts, settings),
             "statuses": _counted(facts, "statuses"),
             "transcripts": _counted(facts, "transcripts"),
             "rules": _counted(facts, "rules"),
@@ -195,14 +190,56 @@ def build_card(
             "clips": _counted(facts, "split_clips"),
             "videos": _counted(facts, "split_videos"),
             "fixed_windows": _total(facts, "fixed"),
-            "duplicate_clips": _duplicates(indexes),
-            "real_time_factor": _real_time_factors(transcripts),
+            "duplicates": {
+                "videos_same_frames": _copies(indexes, "frames_hash"),
+                "videos_same_audio": _copies(indexes, "audio_hash"),
+                "clips": _copies(indexes, "sha256"),
+            },
             "inputs_sha256": sha256_json(
                 [settings.model_dump(), sha256_file(plan), [shard["inputs"] for shard in facts]]
             ),
             "settings": settings.model_dump(),
         },
     )
+
+
+def build_cost(plan: Path, clips: Path, transcripts: Path | None, output: Path) -> None:
+    """Write what the clips and transcripts have cost, from the `{shard}_stats.json` in their folders.
+
+    `download`: videos, clips, attempts, seconds, and seconds per clip; per engine in `real_time_factor`: seconds per second of sound.
+    """
+    cut = [read_json(stats_of(path)) for path in _shards(plan, clips) if stats_of(path).exists()]
+    spent, heard = Counter[str](), Counter[str]()
+    for path in _shards(plan, transcripts) if transcripts else ():
+        if stats_of(path).exists():
+            stats = read_json(stats_of(path))
+            spent[stats["engine"]] += stats["seconds"]
+            heard[stats["engine"]] += stats["audio_seconds"]
+    totals = {name: round(sum(shard[name] for shard in cut), 3) for name in ("count", "clips", "attempts", "seconds")}
+    write_json(
+        output,
+        {
+            "download": totals | {"seconds_per_clip": _ratio(totals["seconds"], totals["clips"])},
+            "real_time_factor": {engine: _ratio(spent[engine], heard[engine]) for engine in spent},
+        },
+    )
+
+
+def _shards(plan: Path, folder: Path) -> list[Path]:
+    """A file of every shard of the plan; others that lie in the folder (of a corpus with more shards) do not count."""
+    return [folder / f"{number:05d}.parquet" for number in range(plan_facts(plan)["shards"])]
+
+
+def _facts(shard: Path) -> Row:
+    try:
+        facts: Row = json.loads(pq.read_schema(shard).metadata[_FACTS])
+    except FileNotFoundError as error:
+        raise UserError(f"{shard}: no such shard; run the stage that writes it") from error
+    return facts
+
+
+def _ratio(spent: float, made: float) -> float | None:
+    return round(spent / made, 4) if made else None
 
 
 def _funnel(urls: int, facts: list[Row], settings: Dataset) -> list[Row]:
@@ -227,29 +264,20 @@ def _counted(facts: list[Row], name: str) -> dict[str, int]:
     return dict(sum((Counter(shard.get(name, {})) for shard in facts), Counter()))
 
 
-def _duplicates(indexes: Sequence[Path]) -> int:
-    """Clips whose bytes equal those of another clip, by the first 64 bits of their SHA-256."""
+def _copies(indexes: Sequence[Path], column: str) -> int:
+    """How many could go without losing a value of `column`: per video (its first span), or per clip for `sha256`. Compares 64 bits."""
     hashes = [np.empty(0, np.uint64)]
     for index in indexes:
-        column = pq.read_table(index, columns=["sha256"])["sha256"].drop_null().to_pylist()
-        hashes.append(np.fromiter((int(sha256[:16], 16) for sha256 in column), np.uint64))
+        table = pq.read_table(index, columns=[column, "span"])
+        if column != "sha256":
+            table = table.filter(pc.equal(table["span"], 0))
+        values = table[column].drop_null().to_pylist()
+        hashes.append(np.fromiter((int(value[:16], 16) for value in values), np.uint64))
     every = np.concatenate(hashes)
     return len(every) - len(np.unique(every))
 
 
-def _real_time_factors(transcripts: Sequence[Path]) -> dict[str, float]:
-    """Per engine: seconds spent per second of audio, over all its clips."""
-    spent, heard = Counter[str](), Counter[str]()
-    for path in transcripts:
-        table = pq.read_table(path, columns=["engine", "duration", "seconds"])
-        sums = table.group_by("engine", use_threads=False).aggregate([("duration", "sum"), ("seconds", "sum")])
-        for row in sums.to_pylist():
-            spent[row["engine"]] += row["seconds_sum"]
-            heard[row["engine"]] += row["duration_sum"]
-    return {engine: round(spent[engine] / heard[engine], 4) for engine in spent if heard[engine]}
-
-
 def data_hash(cards: Sequence[Path]) -> str:
-    """Hash of what a training on the datasets of `cards` learns from: their inputs and settings, not the times in the cards."""
+    """Hash of what a training on the datasets of `cards` learns from: their inputs and settings."""
     facts = [json.loads(path.read_text(encoding="utf-8")) for path in cards]
     return sha256_json([[card["inputs_sha256"], card["settings"]] for card in facts])

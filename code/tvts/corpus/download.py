@@ -37,6 +37,9 @@ HTTP_STATUS: dict[int, Status] = {
     451: "geo",
 }
 PHRASES: tuple[tuple[str, Status], ...] = (
+    ("no connection adapters", "skipped_rule"),
+    ("unknown url type", "skipped_rule"),
+    ("unsupported url scheme", "skipped_rule"),
     ("not a bot", "blocked"),
     ("try again later", "blocked"),
     ("rate-limit", "blocked"),

@@ -1,15 +1,16 @@
 """One shard of a corpus: fetch its videos, cut them into clips, and leave a tar and its index. Killed at any time, it continues.
 
-Each finished video lies in a work folder beside the output (its clips, and a JSON file of its rows, written last) until the shard is
-complete.
+Tar and index depend on what was found alone. What it took to find it (seconds, attempts) is in `{shard}_stats.json` beside them.
 """
 
 import json
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +20,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tvts.config import Fetch, UserError
-from tvts.corpus.shards import INDEX_SCHEMA, TarWriter, read_plan
+from tvts.corpus.shards import INDEX_SCHEMA, TarWriter, read_plan, stats_of
 from tvts.corpus.status import RETRYABLE, Failure, Status
+from tvts.corpus.transcribe.engine import Reader
+from tvts.corpus.work import Work, opened_folder
 from tvts.corpus.worker import Worker
 from tvts.corpus.youtube import REFUSALS_IN_A_ROW, Turnstile, check_tools
-from tvts.files import atomic, read_json, sha256_file, sha256_json, write_json
+from tvts.files import atomic, read_json, sha256_json, write_json
 
 Source = Literal["youtube", "http", "local"]
 Row = dict[str, Any]
@@ -48,72 +51,55 @@ def fetch_shard(
     index: Path,
     log: Callable[[str], None] = _say,
     threads: int = 1,
+    videos_per_hour: float = 300.0,
+    words: Reader | None = None,
 ) -> None:
     """Write `tar` and `index` of one shard of `plan`. A video that cannot be used becomes a row of the index with its status.
 
-    `threads` videos are handled at a time. Finished videos of an earlier, killed call with the same settings are kept; failures that may
-    pass are tried again. Raises UserError if the site refuses to serve (finished videos are kept for the next call).
+    `threads` videos are handled at a time. Videos finished by an earlier call with the same settings, killed or complete, are kept;
+    failures that may have passed are tried again. `videos_per_hour` is YouTube's share, over all corpora beside this one; `words` reads the
+    transcripts that spans are placed by. Raises UserError if the site refuses to serve (finished videos are kept for the next call).
     """
     if source == "youtube":
         check_tools()
+    began = datetime.now(UTC)
     videos = read_plan(plan, shard).to_pylist()
-    work = tar.parent / f".{tar.stem}.work"
-    _prepare(work, sha256_json([source, settings.model_dump(mode="json"), seed]))
-    finished = {video["key"]: rows for video in videos if (rows := _finished(work, video)) is not None}
-    todo = [video for video in videos if video["key"] not in finished]
-    if finished:
-        log(f"shard {shard}: continuing, {len(finished)} of {len(videos)} videos are finished")
-    turnstile = Turnstile(plan.parent / ".youtube.rate") if source == "youtube" else None
-    with _Lanes(work, source, settings, seed, threads, turnstile) as lanes:
-        for key, rows in _progress(lanes.handle_all(todo), f"shard {shard}", len(finished), len(videos), log):
-            finished[key] = rows
-    _assemble(
-        [row for video in videos for row in finished[video["key"]]],
-        {video["key"]: video for video in videos},
-        work,
-        tar,
-        index,
-    )
-    shutil.rmtree(work)
-    counts: dict[str, int] = {}
-    for rows in finished.values():
-        counts[rows[0]["status"]] = counts.get(rows[0]["status"], 0) + 1
+    made_by = [source, settings.model_dump(mode="json", exclude={"timeout_seconds", "attempts"}), seed]
+    with opened_folder(tar, sha256_json(made_by)) as folder:
+        work = Work(folder)
+        finished = {video["key"]: rows for video in videos if (rows := work.finished(video)) is not None}
+        todo = [video for video in videos if video["key"] not in finished]
+        if finished:
+            log(f"shard {shard}: continuing, {len(finished)} of {len(videos)} videos are finished")
+        turnstile = Turnstile(plan.parent.parent / ".youtube.rate", videos_per_hour) if source == "youtube" else None
+        with _Lanes(work, source, settings, seed, threads, turnstile, words) as lanes:
+            for key, rows in _progress(lanes.handle_all(todo), f"shard {shard}", len(finished), len(videos), log):
+                finished[key] = rows
+        _assemble(videos, finished, work, tar, index)
+        _write_stats(stats_of(index), finished, began)
+        work.keep(tar, index)
+    counts = Counter(rows[0]["status"] for rows in finished.values())
     log(
         f"shard {shard}: {len(videos)} videos: "
         + ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     )
 
 
-def _prepare(work: Path, fingerprint: str) -> None:
-    """An empty work folder, or the one of an earlier call with the same settings, without its half-finished downloads."""
-    mark = work / "settings"
-    if not mark.is_file() or mark.read_text() != fingerprint:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        mark.write_text(fingerprint)
-    for folder in work.glob("lane-*"):
-        shutil.rmtree(folder)
-
-
-def _finished(work: Path, video: Row) -> list[Row] | None:
-    """Rows of a video handled before, if its clips are still whole; None if it must be handled (again), or its failure may pass by now."""
-    try:
-        rows: list[Row] = read_json(work / f"{video['key']}.json")
-        whole = all(sha256_file(work / row["file"]) == row["sha256"] for row in rows if row["status"] == "ok")
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    done = rows and rows[0]["id"] == video["id"] and not any(row["status"] in RETRYABLE for row in rows)
-    return rows if done and whole else None
-
-
 class _Lanes:
     """`threads` videos at a time; each thread has a download worker, a cut worker and a folder of its own."""
 
     def __init__(
-        self, work: Path, source: Source, settings: Fetch, seed: int, threads: int, turnstile: Turnstile | None
+        self,
+        work: Work,
+        source: Source,
+        settings: Fetch,
+        seed: int,
+        threads: int,
+        turnstile: Turnstile | None,
+        words: Reader | None,
     ) -> None:
-        self._turnstile = turnstile
         self.work, self.source, self.settings, self.seed = work, source, settings, seed
+        self._turnstile, self._words = turnstile, words
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lane")
         self._local = threading.local()
         self._workers: list[Worker] = []
@@ -162,19 +148,13 @@ class _Lanes:
         self._count_refusals(rows[0]["status"], rows[0].get("message"))
         seconds = round(time.monotonic() - began, 3)
         for row in rows:
-            row.update(
-                id=video["id"],
-                key=f"{video['key']}_{row['span']:05d}",
-                caption=video["caption"],
-                attempts=attempt,
-                seconds=seconds,
-            )
-        write_json(self.work / f"{video['key']}.json", rows)
+            row.update(id=video["id"], url=video["url"] or video["path"], attempts=attempt, seconds=seconds)
+        self.work.record(video["key"], rows)
         return rows
 
     def _once(self, video: Row, deadline: float) -> list[Row]:
         """Fetch and cut one video. Its download is gone afterwards, whatever happens."""
-        folder = self.work / threading.current_thread().name.replace("_", "-")
+        folder = self.work.folder / threading.current_thread().name
         folder.mkdir()
         settings = self.settings.model_dump(mode="json")
         try:
@@ -182,10 +162,15 @@ class _Lanes:
             if self.source != "local":
                 request = {"url": video["url"], "source": self.source, "folder": str(folder), "settings": settings}
                 files = self._worker("download").call(request, deadline - time.monotonic())
-            stem = str(self.work / video["key"])
-            request = {"id": video["id"], **files, "settings": settings, "seed": self.seed, "stem": stem}
+            stem = str(self.work.folder / video["key"])
+            said = [word["start"] for word in self._words.read_safely(video["id"]).words] if self._words else None
+            request = {"id": video["id"], **files, "settings": settings, "seed": self.seed, "stem": stem, "said": said}
             rows: list[Row] = self._worker("cut").call(request, deadline - time.monotonic())
             return rows
+        except Failure as failure:
+            if failure.status == "timeout":
+                raise Failure("timeout", f"not finished within {self.settings.timeout_seconds:g} s") from failure
+            raise
         finally:
             shutil.rmtree(folder)
 
@@ -230,29 +215,57 @@ def _progress(
             yield key, rows
 
 
-def _assemble(rows: list[Row], videos: dict[str, Row], work: Path, tar: Path, index: Path) -> None:
+def _assemble(videos: list[Row], finished: dict[str, list[Row]], work: Work, tar: Path, index: Path) -> None:
     """Write the tar in key order, then the index."""
-    rows = sorted(rows, key=lambda row: row["key"])
+    rows = []
     with atomic(tar) as temporary, temporary.open("wb") as file:
         writer = TarWriter(file)
-        for row in rows:
-            if row["status"] == "ok":
-                _add_clip(writer, row, videos[row["key"].partition("_")[0]], work)
+        for video in sorted(videos, key=lambda video: str(video["key"])):
+            for found in finished[video["key"]]:
+                row = {**found, "key": f"{video['key']}_{found['span']:05d}", "caption": video["caption"]}
+                if row["status"] == "ok":
+                    row["offset"], row["size"] = _add_clip(writer, row, video["url"], work.clip(found))
+                rows.append(row)
         writer.close()
     with atomic(index) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA), temporary, compression="zstd")
 
 
-def _add_clip(writer: TarWriter, row: Row, video: Row, work: Path) -> None:
-    """Members KEY.json, KEY.mp4, KEY.txt as video2dataset names and fills them; the row learns where its clip lies."""
+def _add_clip(writer: TarWriter, row: Row, url: str | None, clip: Path | bytes) -> tuple[int, int]:
+    """Members KEY.json, KEY.mp4, KEY.txt as video2dataset names and fills them -> offset and size of the clip."""
     described = {
         **{name: row[name] for name in DESCRIBED},
-        "url": video["url"],
+        "url": url,
         "status": "success",
         "error_message": None,
         "clips": [[row["start"], round(row["start"] + row["duration"], 3)]],
     }
     writer.add(f"{row['key']}.json", json.dumps(described, sort_keys=True, ensure_ascii=False).encode())
-    row["offset"], row["size"] = writer.add(f"{row['key']}.mp4", work / row["file"])
+    place = writer.add(f"{row['key']}.mp4", clip)
     if row["caption"] is not None:
         writer.add(f"{row['key']}.txt", row["caption"].encode())
+    return place
+
+
+def _write_stats(path: Path, finished: dict[str, list[Row]], began: datetime) -> None:
+    """video2dataset's `{shard}_stats.json`, and what the shard has cost in all the calls that made it."""
+    ended = datetime.now(UTC)
+    heads = [rows[0] for rows in finished.values()]
+    before = read_json(path) if path.exists() else {"seconds": 0.0, "attempts": 0}
+    statuses = Counter(head["status"] for head in heads)
+    write_json(
+        path,
+        {
+            "count": len(heads),
+            "successes": statuses["ok"],
+            "failed_to_download": len(heads) - statuses["ok"],
+            "failed_to_subsample": sum(row["status"] != "ok" for rows in finished.values() for row in rows[1:]),
+            "status_dict": statuses,
+            "start_time": began.timestamp(),
+            "end_time": ended.timestamp(),
+            "duration": (ended - began).total_seconds(),
+            "clips": sum(row["status"] == "ok" for rows in finished.values() for row in rows),
+            "seconds": round(before["seconds"] + sum(head.get("seconds", 0.0) for head in heads), 3),
+            "attempts": before["attempts"] + sum(head.get("attempts", 0) for head in heads),
+        },
+    )

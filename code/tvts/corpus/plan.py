@@ -4,7 +4,9 @@ A video's key and shard are functions of its id alone, so that neither moves whe
 """
 
 import hashlib
+import json
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -15,33 +17,42 @@ from tvts.config import Corpus, UserError
 from tvts.corpus.lists import read_list
 from tvts.corpus.shards import PLAN_SCHEMA
 from tvts.corpus.sources import addresses, defects
-from tvts.corpus.youtube import check_tools
+from tvts.corpus.status import one_line
 from tvts.files import atomic
 
 KEY_DIGITS = 19
 ROW_GROUP = 50_000
+FACTS = b"tvts"
+REJECTED_SCHEMA = pa.schema([("id", pa.string()), ("kind", pa.string())])
+
+
+class PlanFacts(TypedDict):
+    """What a plan says of its list: lines, lines with an id listed before, lines that cannot be used by kind; and its shards."""
+
+    listed: int
+    duplicates: int
+    invalid: dict[str, int]
+    shards: int
 
 
 def plan(corpus: Corpus, output: Path) -> None:
     """Read the corpus's list, keep valid rows (the first of equal ids), and write them to `output`, sorted by shard and key.
 
-    Rows left out are counted in the file's schema metadata (`listed`, `duplicates`, `invalid`) and told in one line per kind. Raises
-    UserError if the list is missing, unreadable or holds no valid row.
+    Rows left out are counted in the file's schema metadata (key `tvts`: listed, duplicates, invalid by kind, shards), told in one line per
+    kind, and listed in `rejected.parquet` beside it (id, kind). Raises UserError if the list is missing, unreadable or without a valid row.
     """
-    if corpus.source == "youtube":
-        try:
-            check_tools()
-        except UserError as error:
-            print(f"warning: {error}")
     table, unparsed = read_list(corpus)
     listed = len(table) + unparsed
     invalid = {"line that cannot be parsed": unparsed} if unparsed else {}
+    rejected = [REJECTED_SCHEMA.empty_table()]
     usable = pa.chunked_array([np.ones(len(table), bool)])
     for kind, mask in defects(table, corpus).items():
         fresh = pc.and_(mask, usable)
         if count := pc.sum(fresh).as_py():
             invalid[kind] = count
-            example = table["id"].filter(fresh)[0].as_py()
+            ids = table["id"].filter(fresh)
+            rejected.append(pa.table([ids, pa.repeat(kind, count)], schema=REJECTED_SCHEMA))
+            example = ids[0].as_py()
             print(f"warning: {corpus.list}: {count} of {listed} rows left out: {kind}; the first has id {example!r}")
         usable = pc.and_not(usable, mask)
     rows = np.flatnonzero(usable.to_numpy())
@@ -51,10 +62,26 @@ def plan(corpus: Corpus, output: Path) -> None:
     _, first = np.unique(keys, return_index=True)
     if duplicates := len(keys) - len(first):
         print(f"warning: {corpus.list}: {duplicates} of {listed} rows left out: id listed before")
+        again = np.ones(len(keys), bool)
+        again[first] = False
+        ids = table["id"].take(rows[again])
+        rejected.append(pa.table([ids, pa.repeat("id listed before", duplicates)], schema=REJECTED_SCHEMA))
+    with atomic(output.with_name("rejected.parquet")) as temporary:
+        pq.write_table(pa.concat_tables(rejected), temporary, compression="zstd")
     first = first[np.argsort(_shards(keys[first], corpus), kind="stable")]
-    counts = {"listed": listed, "duplicates": duplicates, "invalid": sum(invalid.values())}
-    _write(table, rows[first], keys[first], corpus, output, counts)
+    facts: PlanFacts = {"listed": listed, "duplicates": duplicates, "invalid": invalid, "shards": corpus.shards}
+    _write(table, rows[first], keys[first], corpus, output, facts)
     print(f"{output}: {len(first)} videos of {listed} listed, in {corpus.shards} shards")
+
+
+def plan_facts(path: Path) -> PlanFacts:
+    """What the plan says of its list. Raises UserError if the file is not a plan."""
+    try:
+        facts: PlanFacts = json.loads(pq.read_schema(path).metadata[FACTS])
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
+        reason = one_line(str(error))
+        raise UserError(f"{path}: not a readable plan ({reason}); delete it and rerun the stage") from error
+    return facts
 
 
 def hash_ids(ids: pa.ChunkedArray) -> np.ndarray:
@@ -72,11 +99,9 @@ def _shards(keys: np.ndarray, corpus: Corpus) -> np.ndarray:
     return (keys % np.uint64(corpus.shards)).astype(np.int32)
 
 
-def _write(
-    table: pa.Table, rows: np.ndarray, keys: np.ndarray, corpus: Corpus, output: Path, counts: dict[str, int]
-) -> None:
+def _write(table: pa.Table, rows: np.ndarray, keys: np.ndarray, corpus: Corpus, output: Path, facts: PlanFacts) -> None:
     """Write the given rows of the list, group by group."""
-    schema = PLAN_SCHEMA.with_metadata({name: str(count) for name, count in counts.items()})
+    schema = PLAN_SCHEMA.with_metadata({FACTS: json.dumps(facts, sort_keys=True)})
     with atomic(output) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for at in range(0, len(rows), ROW_GROUP):
             group, key = table.take(rows[at : at + ROW_GROUP]), keys[at : at + ROW_GROUP]

@@ -29,6 +29,7 @@ INDEX_SCHEMA = pa.schema(
         pa.field("span", pa.int32(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
         pa.field("message", pa.string()),
+        pa.field("url", pa.string()),
         pa.field("caption", pa.string()),
         pa.field("start", pa.float64()),
         pa.field("duration", pa.float64()),
@@ -41,10 +42,15 @@ INDEX_SCHEMA = pa.schema(
         pa.field("keyframes", pa.list_(pa.int32())),
         pa.field("sha256", pa.string()),
         pa.field("audio", pa.bool_()),
-        pa.field("attempts", pa.int32(), nullable=False),
-        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("frames_hash", pa.string()),
+        pa.field("audio_hash", pa.string()),
     ]
 )
+
+
+def stats_of(shard: Path) -> Path:
+    """Where it is written what a file of a shard has cost: beside it, as video2dataset names it."""
+    return shard.with_name(f"{shard.stem}_stats.json")
 
 
 def read_plan(path: Path, shard: int) -> pa.Table:

@@ -1,6 +1,7 @@
 """What can become of a video, and the exception that says so. Imports nothing: every worker process loads it first."""
 
 import errno
+import re
 from typing import Literal, get_args
 
 Status = Literal[
@@ -9,8 +10,9 @@ Status = Literal[
 ]  # fmt: skip
 STATUSES: tuple[Status, ...] = get_args(Status)
 RETRYABLE: frozenset[Status] = frozenset({"transient", "blocked"})
-"""Failures that may pass: tried again within a job, and again when the job is continued. A timeout has spent the video's whole time."""
-
+"""Failures that may pass soon: tried again within the job."""
+PASSING: frozenset[Status] = RETRYABLE | {"timeout"}
+"""Failures that may have passed by the next job: tried again when the shard is continued or made again."""
 
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors that are no video's fault: they end the job, so that no row blames a video."""
@@ -28,6 +30,13 @@ class Failure(Exception):
         return f"{self.status}: {self.message}"
 
 
+_ADDRESS = re.compile(r" (at|@) 0x[0-9a-f]+")
+
+
 def one_line(text: str, limit: int = 300) -> str:
-    """`text` without control characters and line breaks (it may come from a hostile file or server), at most `limit` characters."""
+    """`text` without control characters and line breaks (it may come from a hostile file or server), at most `limit` characters.
+
+    Addresses in memory, which differ each time, are left out too: equal failures have equal messages.
+    """
+    text = _ADDRESS.sub("", text)
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:limit]

@@ -31,6 +31,7 @@ TRANSCRIPT_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
         ("id", pa.string()),
+        ("sha256", pa.string()),
         ("language", pa.string()),
         ("engine", pa.string()),
         ("model", pa.string()),
@@ -39,7 +40,6 @@ TRANSCRIPT_SCHEMA = pa.schema(
         ("status", pa.string()),
         ("message", pa.string()),
         ("duration", pa.float64()),
-        ("seconds", pa.float64()),
     ]
 )
 

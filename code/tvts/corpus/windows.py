@@ -35,7 +35,7 @@ def segments(window: tuple[float, float], dataset: Dataset) -> list[tuple[float,
 
 
 def usable_windows(words: list[Word], duration: float, dataset: Dataset) -> list[tuple[float, float]]:
-    """All windows (start, length) inside the clip whose K segments each hold `min_words` words, by start, then length.
+    """All windows (start, length) inside the clip's margins whose K segments each hold `min_words` words, by start, then length.
 
     `words` are cleaned (starts and ends do not decrease). Numbers are exact as float32, so that they survive storage.
     """
@@ -43,10 +43,11 @@ def usable_windows(words: list[Word], duration: float, dataset: Dataset) -> list
     ends = np.array([entry["end"] for entry in words])
     found: list[tuple[float, float]] = []
     for length in segment_lengths(dataset):
-        latest = duration - window_seconds(length, dataset)
-        if latest < 0:
+        room = duration - 2 * dataset.margin_seconds - window_seconds(length, dataset)
+        if room < 0:
             continue
-        candidates = (np.arange(int(latest / dataset.stride_seconds) + 1) * dataset.stride_seconds).astype(np.float32)
+        steps = np.arange(int(room / dataset.stride_seconds) + 1)
+        candidates = (dataset.margin_seconds + steps * dataset.stride_seconds).astype(np.float32)
         begins = candidates[:, None].astype(float) + np.arange(dataset.segments) * (length + dataset.gap_seconds)
         counts = np.searchsorted(ends, begins + length, "left") - np.searchsorted(starts, begins, "right")
         usable = (counts >= dataset.min_words).all(axis=1)

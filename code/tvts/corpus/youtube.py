@@ -8,8 +8,6 @@ from pathlib import Path
 
 from tvts.config import UserError
 
-SECONDS_BETWEEN_VIDEOS = 12.0
-"""Over all jobs of a corpus: about 300 videos an hour, what a guest session is given."""
 REFUSALS_IN_A_ROW = 5
 """After so many the site is asked no more: it would refuse the rest too."""
 JS_RUNTIMES = ("deno", "node", "bun", "quickjs")
@@ -27,11 +25,11 @@ def check_tools() -> None:
 
 
 class Turnstile:
-    """Lets one through every `seconds`, whichever process or machine asks. The file holds the time of the next free turn."""
+    """Lets `per_hour` through, evenly, whichever process or machine asks. The file holds the time of the next free turn."""
 
-    def __init__(self, path: Path, seconds: float = SECONDS_BETWEEN_VIDEOS) -> None:
+    def __init__(self, path: Path, per_hour: float) -> None:
         self.path = path
-        self.seconds = seconds
+        self.seconds = 3600 / per_hour
 
     def wait(self) -> None:
         """Take the next free turn and sleep until it comes."""

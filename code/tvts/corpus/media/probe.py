@@ -1,9 +1,11 @@
 """What a media file holds, found without decoding it: size, rate, duration, audio; and whether its end is really there."""
 
 import contextlib
+import hashlib
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 import av
 from av.container import InputContainer
@@ -58,6 +60,21 @@ def probe(source: Source) -> Probe:
             duration=_verified_end(container, stream) - start,
             audio=audio,
         )
+
+
+def packet_hash(source: Source, kind: Literal["video", "audio"]) -> str | None:
+    """16 hex digits that name the encoded pictures or sound of `source`, whatever container and names they come in; None without any.
+
+    Equal hashes are copies; the reverse does not hold, as an upload that was encoded again differs.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    with contextlib.suppress(Failure), opened(source) as container:
+        if kind == "audio" and not container.streams.audio:
+            return None
+        stream = video_stream(container) if kind == "video" else container.streams.audio[0]
+        for packet in container.demux(stream):
+            digest.update(bytes(packet))
+    return digest.hexdigest()
 
 
 def display_size(stream: VideoStream) -> tuple[int, int]:

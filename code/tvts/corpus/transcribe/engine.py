@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,9 @@ from tvts.corpus.transcripts import Word, word
 RATE = 16000
 """Samples per second that listening engines are given."""
 
+# Bounds of Whisper's own transcribe() and, for the language, of MERLOT
+COMPRESSION, LOGPROB, NO_SPEECH, LANGUAGE = 2.4, -1.0, 0.6, 0.8
+
 _SILENCE = 1e-3
 _LONGEST_GUESS = 1.0
 
@@ -32,6 +36,7 @@ class Clip:
     start: float
     duration: float
     audio: bool
+    sha256: str
     tar: Path
     offset: int
     size: int
@@ -86,6 +91,58 @@ def silent(sound: np.ndarray) -> bool:
     return len(parts) == 0 or bool(np.sqrt((parts**2).mean(axis=1)).max() < _SILENCE)
 
 
+class Listener:
+    """An engine that decodes clips in batches; `threads` read the sound of the next batch meanwhile."""
+
+    def __init__(self, batch_size: int, threads: int) -> None:
+        self.batch_size, self.threads = batch_size, threads
+
+    def recognise(self, sounds: list[np.ndarray]) -> list[Transcript]:
+        """One transcript per sound (float32 [samples], 16 kHz, at most 30 s)."""
+        raise NotImplementedError
+
+    def transcribe(self, clips: Sequence[Clip]) -> Iterator[Transcript]:
+        """As `Engine.transcribe`."""
+        batches = [clips[start : start + self.batch_size] for start in range(0, len(clips), self.batch_size)]
+        with ThreadPoolExecutor(self.threads) as pool:
+            read = [pool.submit(hear, clip) for clip in batches[0]] if batches else []
+            for following in [*batches[1:], ()]:
+                heard = [part.result() for part in read]
+                read = [pool.submit(hear, clip) for clip in following]
+                yield from self._batch(heard)
+
+    def _batch(self, heard: list[np.ndarray | Transcript]) -> list[Transcript]:
+        begun = perf_counter()
+        sounds = [part for part in heard if isinstance(part, np.ndarray)]
+        recognised = iter(self.recognise(sounds) if sounds else [])
+        transcripts = [next(recognised) if isinstance(part, np.ndarray) else part for part in heard]
+        seconds = (perf_counter() - begun) / max(1, len(transcripts))
+        return [replace(transcript, seconds=seconds) for transcript in transcripts]
+
+
+def no_speech(probability: float, avg_logprob: float) -> bool:
+    """Whether a Whisper takes a clip for silence or noise, and is unsure of what it read in it."""
+    return probability > NO_SPEECH and avg_logprob < LOGPROB
+
+
+def doubts(
+    compression_ratio: float, avg_logprob: float, languages: dict[str, float], asked: str | None, used: str
+) -> list[str]:
+    """Guards against invented text that fire for a clip, the same for every Whisper; `REJECTING` keeps such clips out of training.
+
+    `languages`: probability per language (none for English-only models); `asked`: the language set, or None; `used`: the one decoded in.
+    """
+    detected = max(languages, key=languages.__getitem__, default=used)
+    certain = languages.get(detected, 1.0) >= LANGUAGE
+    fires = {
+        "compressible": compression_ratio > COMPRESSION,
+        "unlikely": avg_logprob < LOGPROB,
+        "uncertain_language": asked is None and not certain,
+        "other_language": asked is not None and certain and detected != used,
+    }
+    return [name for name, fired in fires.items() if fired]
+
+
 class Reader:
     """An engine that reads the transcripts of whole videos from files, found by id, and cuts them to the clips."""
 
@@ -109,7 +166,7 @@ class Reader:
         for clip in clips:
             begun = perf_counter()
             if clip.id != id:
-                id, video = clip.id, self._read_safely(clip.id)
+                id, video = clip.id, self.read_safely(clip.id)
             words = [
                 word(entry["word"], entry["start"] - clip.start, entry["end"] - clip.start, entry["probability"])
                 for entry in video.words
@@ -117,7 +174,8 @@ class Reader:
             ]
             yield replace(video, words=words, seconds=perf_counter() - begun)
 
-    def _read_safely(self, id: str) -> Transcript:
+    def read_safely(self, id: str) -> Transcript:
+        """As `read`; a damaged file is a transcript with status `internal`."""
         try:
             return self.read(id)
         except Exception as error:

@@ -2,11 +2,7 @@
 
 import base64
 import gzip
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -18,22 +14,21 @@ from whisper.timing import find_alignment, merge_punctuations
 from whisper.tokenizer import get_tokenizer
 
 from tvts.config import Transcribe, UserError
-from tvts.corpus.transcribe.engine import Clip, Transcript, failure, hear
+from tvts.corpus.transcribe.engine import Listener, Transcript, doubts, failure, no_speech
 from tvts.corpus.transcripts import Word, word
 from tvts.files import sha256_file
 
-# Bounds of Whisper's own transcribe() and, for the language, of MERLOT
-_COMPRESSION, _LOGPROB, _NO_SPEECH, _LANGUAGE = 2.4, -1.0, 0.6, 0.8
 _OPENING, _CLOSING = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 
 
-class Whisper:
+class Whisper(Listener):
     """Batched decoding at temperature 0 without timestamp tokens; words timed by cross-attention and dynamic time warping.
 
-    `transcribe.options` are Whisper's `DecodingOptions` (such as `beam_size`). `threads` read the audio of the next batch meanwhile.
+    `transcribe.options` are Whisper's `DecodingOptions` (such as `beam_size`).
     """
 
     def __init__(self, settings: Transcribe, threads: int):
+        super().__init__(settings.batch_size, threads)
         if settings.model is None or not Path(settings.model).is_file():
             raise UserError(
                 f"transcribe.model: got {settings.model!r}; whisper needs the path of a checkpoint file (nothing is downloaded)"
@@ -42,12 +37,14 @@ class Whisper:
         self.device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         self.whisper = _load(settings.model, self.model, self.device)
         self.language = settings.language
-        self.batch_size = settings.batch_size
-        self.threads = threads
-        self.options = self._options(settings.options)
+        self.options = self._options(settings)
 
-    def _options(self, given: dict) -> whisper.DecodingOptions:
-        standard = {"language": self.language, "without_timestamps": True, "fp16": self.device == "cuda"}
+    def _options(self, settings: Transcribe) -> whisper.DecodingOptions:
+        given = settings.options
+        if settings.precision == "int8":
+            raise UserError("transcribe.precision: int8 is for faster_whisper; whisper takes auto, fp16 or fp32")
+        half = settings.precision == "fp16" or (settings.precision == "auto" and self.device == "cuda")
+        standard = {"language": self.language, "without_timestamps": True, "fp16": half}
         try:
             options = whisper.DecodingOptions(**standard, **given)
             get_tokenizer(self.whisper.is_multilingual, language=self.language)
@@ -56,23 +53,6 @@ class Whisper:
                 f"transcribe.language, transcribe.options: Whisper refuses {self.language!r}, {given}: {error}"
             ) from error
         return options
-
-    def transcribe(self, clips: Sequence[Clip]) -> Iterator[Transcript]:
-        batches = [clips[start : start + self.batch_size] for start in range(0, len(clips), self.batch_size)]
-        with ThreadPoolExecutor(self.threads) as pool:
-            read = [pool.submit(hear, clip) for clip in batches[0]] if batches else []
-            for following in [*batches[1:], ()]:
-                heard = [part.result() for part in read]
-                read = [pool.submit(hear, clip) for clip in following]
-                yield from self._batch(heard)
-
-    def _batch(self, heard: list[np.ndarray | Transcript]) -> list[Transcript]:
-        begun = perf_counter()
-        sounds = [part for part in heard if isinstance(part, np.ndarray)]
-        recognised = iter(self.recognise(sounds) if sounds else [])
-        transcripts = [next(recognised) if isinstance(part, np.ndarray) else part for part in heard]
-        seconds = (perf_counter() - begun) / len(transcripts)
-        return [replace(transcript, seconds=seconds) for transcript in transcripts]
 
     @torch.inference_mode()
     def recognise(self, sounds: list[np.ndarray]) -> list[Transcript]:
@@ -97,22 +77,15 @@ class Whisper:
         return self.whisper.decode(features, self.options), languages
 
     def _transcript(self, sound: np.ndarray, result: DecodingResult, languages: dict[str, float]) -> Transcript:
-        if result.no_speech_prob > _NO_SPEECH and result.avg_logprob < _LOGPROB:
+        if no_speech(result.no_speech_prob, result.avg_logprob):
             message = f"no speech, p = {result.no_speech_prob:.2f}"
             return Transcript(language=result.language, status="no_speech", message=message)
-        detected = max(languages, key=languages.__getitem__, default=result.language)
-        certain = languages.get(detected, 1.0) >= _LANGUAGE
-        doubts = {
-            "compressible": result.compression_ratio > _COMPRESSION,
-            "unlikely": result.avg_logprob < _LOGPROB,
-            "uncertain_language": self.language is None and not certain,
-            "other_language": self.language is not None and certain and detected != result.language,
-        }
+        flags = doubts(result.compression_ratio, result.avg_logprob, languages, self.language, result.language)
         try:
             words = self._timed(sound, result)
         except Exception as error:
             return failure(error)
-        return Transcript(words, result.language, [name for name, fires in doubts.items() if fires])
+        return Transcript(words, result.language, flags)
 
     def _timed(self, sound: np.ndarray, result: DecodingResult) -> list[Word]:
         tokenizer = get_tokenizer(

@@ -1,59 +1,105 @@
 """YT-Temporal-180M annotations: recognised words with times, and a denoised text (case, punctuation, corrections) without times.
 
 Each video is a JSON object (`subtitles`: [{word, time}], `denoised`: [{cleanasr, ...}], `info`), in `ID.json` or as a line of the
-`*.jsonl` / `*.jsonl.gz` files that the dataset is shipped as. The denoised tokens are aligned to the recognised words once, here;
-the official loader does it for every sample (TVTS: v2/data_loader/YTTemporal_dataset.py).
+`*.jsonl` / `*.jsonl.gz` files that the dataset is shipped as, which are indexed once. The denoised tokens are aligned to the recognised
+words once, here; the official loader does it for every sample (TVTS: v2/data_loader/YTTemporal_dataset.py).
 """
 
+import contextlib
 import gzip
 import json
-import re
-from collections.abc import Iterator, Sequence
+import sqlite3
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import ftfy
 import numpy as np
+from rich.progress import track
 
-from tvts.corpus.transcribe.engine import Clip, Piece, Reader, Transcript, spread
+from tvts.config import Transcribe, UserError
+from tvts.corpus.transcribe.engine import Piece, Reader, Transcript, spread
 from tvts.corpus.transcripts import Word, edit_distances, spoken
+from tvts.files import atomic
 
+INDEX_SUFFIX = ".sqlite"
 _BAND_SHARE, _BAND_WORDS = 0.1, 32
-_ID = re.compile(r'"(?:display_)?id": ?"([^"]+)"')
 
 
 class YTTemporal(Reader):
-    """Reads `transcribe.annotations`. One file per video is quick; shipped `.jsonl` files are scanned once per shard."""
+    """Reads `transcribe.annotations`: a folder of `ID.json`, or the index that `index_annotations` writes of shipped files."""
 
-    def transcribe(self, clips: Sequence[Clip]) -> Iterator[Transcript]:
-        wanted = {clip.id for clip in clips if not self._path(clip.id).is_file()}
-        self.lines = _scan(self.folder, wanted) if wanted else {}
-        return super().transcribe(clips)
+    def __init__(self, settings: Transcribe, threads: int) -> None:
+        given = settings.annotations or ""
+        self.index = Path(given) if given.endswith(INDEX_SUFFIX) else None
+        if self.index is None:
+            super().__init__(settings, threads)
+            if shipped := _shipped(self.folder):
+                raise UserError(
+                    f"transcribe.annotations: {shipped[0]} would be searched for every shard; index the folder once with"
+                    f" `tvts annotations {self.folder} --output FILE{INDEX_SUFFIX}` and give that file"
+                )
+        elif not self.index.is_file():
+            raise UserError(f"transcribe.annotations: {self.index}: no such file; `tvts annotations` writes it")
+        self.language = settings.language
 
     def read(self, id: str) -> Transcript:
-        path = self._path(id)
-        text = path.read_text(encoding="utf-8") if path.is_file() else self.lines.get(id)
+        text = self._text(id)
         if text is None:
-            return Transcript(
-                status="no_captions", message=f"no {id}.json and no line for it in {self.folder}/*.jsonl[.gz]"
-            )
+            where = self.index or self.folder
+            return Transcript(status="no_captions", message=f"no annotations of {id} in {where}")
         annotation = json.loads(text)
         return Transcript(words(annotation), self.language, [] if annotation.get("denoised") else ["not_denoised"])
 
-    def _path(self, id: str) -> Path:
-        return self.folder / f"{id}.json"
+    def _text(self, id: str) -> str | None:
+        if self.index is None:
+            path = self.folder / f"{id}.json"
+            return path.read_text(encoding="utf-8") if path.is_file() else None
+        with contextlib.closing(sqlite3.connect(f"{self.index.resolve().as_uri()}?immutable=1", uri=True)) as index:
+            found = index.execute("SELECT packed FROM annotations WHERE id = ? ORDER BY rowid", [id]).fetchone()
+        return zlib.decompress(found[0]).decode() if found else None
 
 
-def _scan(folder: Path, ids: set[str]) -> dict[str, str]:
-    """The lines of `folder`'s jsonl files that belong to `ids`."""
-    found: dict[str, str] = {}
-    for path in sorted([*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")]):
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-            for line in lines:
-                found |= {id: line for id in ids.intersection(_ID.findall(line)) if _id(json.loads(line)) == id}
-        if len(found) == len(ids):
-            break
-    return found
+def index_annotations(folder: Path, output: Path) -> None:
+    """Write one SQLite file with the annotations of every video in `folder` by id, from `*.jsonl`, `*.jsonl.gz` and `ID.json` files.
+
+    So a video is found at once instead of by a search through all files for every shard. The first of equal ids counts; lines that are no
+    annotations are counted and left out. Raises UserError if there is none at all.
+    """
+    unread = 0
+
+    def rows() -> Iterator[tuple[str, bytes]]:
+        nonlocal unread
+        for path in track([*_shipped(folder), *sorted(folder.glob("*.json"))], "annotations"):
+            with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
+                for line in lines if ".jsonl" in path.suffixes else [lines.read()]:
+                    try:
+                        annotation = json.loads(line)
+                        id = path.stem if path.suffix == ".json" else _id(annotation)
+                        annotation["subtitles"]
+                    except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+                        id = None
+                    if id:
+                        yield id, zlib.compress(line.encode(), 1)
+                    else:
+                        unread += 1
+
+    with atomic(output) as temporary, contextlib.closing(sqlite3.connect(temporary)) as index:
+        index.execute("PRAGMA journal_mode = OFF")
+        index.execute("PRAGMA synchronous = OFF")
+        index.execute("CREATE TABLE annotations (id TEXT, packed BLOB)")
+        index.executemany("INSERT INTO annotations VALUES (?, ?)", rows())
+        index.execute("CREATE INDEX by_id ON annotations (id)")
+        index.commit()
+        found = index.execute("SELECT COUNT(DISTINCT id) FROM annotations").fetchone()[0]
+        if not found:
+            raise UserError(f"{folder}: no annotations in its .jsonl, .jsonl.gz or .json files ({unread} unreadable)")
+    print(f"{output}: {found} videos, {unread} lines that are no annotations")
+
+
+def _shipped(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")])
 
 
 def _id(annotation: dict[str, Any]) -> str | None:
