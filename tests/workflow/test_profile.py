@@ -23,7 +23,7 @@ def rules() -> dict[str, str]:
 def test_rules_that_ask_for_gpus_never_share_a_job(profile: dict[str, Any], rules: dict[str, str]) -> None:
     grouped = {entry.split("=")[0] for entry in profile["groups"]}
     on_gpus = {name for name, text in rules.items() if re.search(r"^\s+(gpu|gres)=", text, re.M)}
-    assert on_gpus == {"transcribe", "embed", "pretrain"}
+    assert on_gpus == {"transcribe", "embed", "score", "pretrain"}
     assert grouped and grouped <= rules.keys() - on_gpus
 
 
