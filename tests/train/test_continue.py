@@ -1,5 +1,6 @@
 """Real trainers, killed at any moment, end in the same weights and the same records, bit for bit."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -65,9 +66,9 @@ def saved(folder: Path) -> int:
 def caught_writing(process_id: int, folder: Path) -> Iterator[bool]:
     """Whether a process, halted now, is in the middle of writing a checkpoint; it runs on when it is not."""
     while True:
-        if list((folder / "training").glob(".step-*.pt")):
+        if list((folder / "training").glob(".step-*/step-*.pt")):
             signal.pidfd_send_signal(process_id, signal.SIGSTOP)
-            if list((folder / "training").glob(".step-*.pt")):
+            if list((folder / "training").glob(".step-*/step-*.pt")):
                 yield True
             signal.pidfd_send_signal(process_id, signal.SIGCONT)
         yield False
@@ -91,18 +92,16 @@ def test_a_kill_between_steps_changes_nothing(
 def test_a_kill_while_a_checkpoint_is_written_changes_nothing(
     tmp_path: Path, run: Run, dataset_card: Path, reference: Callable[[int], Path], world: int
 ) -> None:
-    import os
-
     processes = start(tmp_path, run, dataset_card, world)
     until(lambda: saved(tmp_path) >= 2)
     attempts = caught_writing(os.pidfd_open(processes[0].pid), tmp_path)
     until(lambda: next(attempts))
     kill(processes)
-    half_written = list((tmp_path / "training").glob(".step-*.pt"))
+    half_written = list((tmp_path / "training").glob(".step-*/step-*.pt"))
     assert half_written
     finish(start(tmp_path, run, dataset_card, world))
     assert same(tmp_path, reference(world))
-    assert not list((tmp_path / "training").glob(".step-*.pt"))
+    assert not list((tmp_path / "training").glob(".step-*"))
 
 
 @pytest.mark.parametrize("world", [1, 2])

@@ -38,7 +38,7 @@ def writer_lock(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         for half_written in [*folder.glob(".step-*"), *folder.glob(".best-*")]:
-            shutil.rmtree(half_written) if half_written.is_dir() else half_written.unlink()
+            shutil.rmtree(half_written)
         yield
 
 
