@@ -56,6 +56,7 @@ def until(happened: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.001)
 
 
 def saved(folder: Path) -> int:
