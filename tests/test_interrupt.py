@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.evaluate.conftest import make_videos, tvts_folder  # noqa: F401
 from tests.train.conftest import dataset_card, make_run  # noqa: F401
-from tests.train.test_loop import write_config
+from tests.train.processes import write_config
 
 from tvts.config import Run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.bench.test_model import SMALL
-from tests.train.conftest import write_config
+from tests.train.processes import write_config
 
 from tvts.bench import train as bench
 from tvts.config import Run

@@ -1,7 +1,7 @@
 """A small data set on disk in the project's own format, and a run that trains on it in seconds."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.conftest import write_video
+from tests.train.processes import STARTED, write_config
 
 from tvts.config import Run
 from tvts.config import validate as check
@@ -123,12 +124,13 @@ def make_run(clip_folder: Path) -> Callable[..., Run]:
     return make
 
 
-def write_config(folder: Path, run: Run) -> Path:
-    """The frozen config of a run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "config.json"
-    path.write_text(run.model_dump_json(), encoding="utf-8")
-    return path
+@pytest.fixture(autouse=True)
+def _none_left_behind() -> Iterator[None]:
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.wait()
 
 
 def train(folder: Path, run: Run, card: Path, minutes: float | None = None) -> dict[str, torch.Tensor]:

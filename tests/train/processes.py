@@ -6,9 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.train.conftest import write_config
-
 from tvts.config import Run
+
+STARTED: list[subprocess.Popen[str]] = []
+"""All trainers of the running test; those that a failure leaves behind are ended with it (`conftest.py`)."""
+
+
+def write_config(folder: Path, run: Run) -> Path:
+    """The frozen config of a run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.json"
+    path.write_text(run.model_dump_json(), encoding="utf-8")
+    return path
 
 
 def start(
@@ -24,7 +33,7 @@ def start(
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     place = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} if world > 1 else {}
-    return [
+    processes = [
         subprocess.Popen(
             command,
             env=os.environ | place | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if world > 1 else {}),
@@ -34,6 +43,8 @@ def start(
         )
         for rank in range(world)
     ]
+    STARTED.extend(processes)
+    return processes
 
 
 def finish(processes: list[subprocess.Popen[str]], status: int = 0) -> list[str]:
