@@ -2,21 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.slurm.cluster import Cluster, cgroups_writable, missing_programs
 from tests.slurm.workflow import Workflow
 
 SHAPES = ("two-nodes", "two-gpus", "two-by-two")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests here run one after the other in one process: they share the cluster."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.xdist_group("slurm"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -9,6 +9,9 @@ import pytest
 from tests.slurm.cluster import wait_for
 from tests.slurm.workflow import Workflow
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+"""One process runs them all: they share the cluster."""
+
 HIT = ("told-to-stop", "out-of-time", "node-lost")
 
 

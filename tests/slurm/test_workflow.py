@@ -10,6 +10,9 @@ from tests.slurm.workflow import STEPS, Workflow
 
 from tvts.files import read_json
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+"""One process runs them all: they share the cluster."""
+
 
 def shown(workflow: Workflow, name: str) -> list[dict[str, str]]:
     """What SLURM remembers of the jobs whose comment contains `name`."""

@@ -52,7 +52,7 @@ def same(folder: Path, reference: Path) -> bool:
     return equal(*weights) and records(folder) == records(reference)
 
 
-def until(happened: Callable[[], object], seconds: float = 60) -> None:
+def until(happened: Callable[[], object], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, "it never came to that"

@@ -120,6 +120,12 @@ class Trainer:
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes - min(120.0, 6 * minutes)
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stop", True))
         self._resume()
+        try:
+            return self._steps(deadline)
+        finally:
+            self.writer.finish()  # also when training fails: what was good is kept
+
+    def _steps(self, deadline: float) -> dict[str, float]:
         metrics = Metrics(self.folder / "metrics.jsonl", self.step) if self.process.leads else None
         saved = began = time.monotonic()
         first = self.step
