@@ -41,6 +41,7 @@ STYLE = """
 .tvts figcaption { color: #666; font-size: .87rem; } .tvts code { font-size: .85em; }
 .max-w-lg:has(.tvts) { max-width: 68rem; }
 """
+LINKED = "<p>Each number as a link to its run in MLflow: <a href='results.html'>results.html</a></p>"
 
 
 def write_page(experiment: Experiment, results: Path, output: Path) -> None:
@@ -54,7 +55,7 @@ def write_page(experiment: Experiment, results: Path, output: Path) -> None:
     head = "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>TVTSv2 report</title></head>"
     indented = "\n".join(f"   {line}" for line in front.splitlines())
     pages = {
-        ".html": f"{head}<body style='margin:2rem'>\n{front}\n<div class='tvts'>{page.figures()}</div>\n</body></html>\n",
+        ".html": f"{head}<body style='margin:2rem'>\n{front}\n<div class='tvts'>{LINKED}{page.figures()}</div>\n</body></html>\n",
         ".rst": f"{{% raw %}}\n.. raw:: html\n\n{indented}\n\n{{% endraw %}}\n",
     }
     for suffix, text in pages.items():
