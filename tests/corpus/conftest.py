@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -89,6 +90,13 @@ def _write_tone(container: Any, stream: Any, seconds: float, first: float) -> No
         frame.sample_rate, frame.pts, frame.time_base = 32_000, at + round(first * 32_000), Fraction(1, 32_000)
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
+
+
+@pytest.fixture(autouse=True)
+def _ordinary_priority() -> Iterator[None]:
+    """SVT-AV1, with which tests write AV1, makes its process a real-time one where it may: all that it then starts would starve the rest."""
+    yield
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 @pytest.fixture(scope="session")
