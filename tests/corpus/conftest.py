@@ -94,7 +94,7 @@ def _write_tone(container: Any, stream: Any, seconds: float, first: float) -> No
 
 @pytest.fixture(autouse=True)
 def _ordinary_priority() -> Iterator[None]:
-    """SVT-AV1, with which tests write AV1, makes its process a real-time one where it may: all that it then starts would starve the rest."""
+    """SVT-AV1, which writes AV1 here, makes its process a real-time one where it may: all started later would starve the rest."""
     yield
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
