@@ -148,5 +148,5 @@ def test_what_slurm_refuses_is_told_in_one_line(
     finished: Workflow, arguments: list[str], changes: dict[str, dict[str, dict[str, int]]], advice: str
 ) -> None:
     wanted = "results/embeddings/clip-tiny/motions.safetensors"
-    assert finished.run(*finished.command(wanted, "--retries", "0", *arguments, **changes)) == 1
+    assert finished.run(*finished.command(wanted, "--force", "--retries", "0", *arguments, **changes)) == 1
     assert sum(line.startswith(advice) for line in finished.said().splitlines()) == 1, finished.said()[-3000:]
