@@ -57,7 +57,10 @@ def test_a_run_is_the_same_in_every_shape_of_launch(finished: Workflow, run: str
 
 
 def test_the_report_tells_what_it_cost(finished: Workflow) -> None:
-    assert finished.run("tvts", "tables", "--config", "results/report/config.json", "--output", "results/report/tables") == 0
+    assert (
+        finished.run("tvts", "tables", "--config", "results/report/config.json", "--output", "results/report/tables")
+        == 0
+    )
     with open(finished.folder / "results/report/tables/costs.csv", encoding="utf-8") as file:
         rows = {row["stage"]: row for row in csv.DictReader(file)}
     assert {"download", "transcribe", "dataset", "pretrain", "embed", "score"} == rows.keys()
