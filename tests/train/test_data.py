@@ -10,7 +10,8 @@ import torch
 
 from tvts.config import Run, UserError
 from tvts.model import TVTSConfig
-from tvts.train.data import Clips, FixedWindows, GlobalBatches, Source, TrainingSet, nearest, read_split
+from tvts.train.data import Clips, FixedWindows, GlobalBatches, TrainingSet, nearest
+from tvts.train.rows import Source
 from tvts.train.stage import source as source_of
 
 TOY = TVTSConfig(vision_config={"image_size": 32, "patch_size": 16})
@@ -99,16 +100,11 @@ def test_an_unreadable_clip_is_replaced_and_counted(
     source: Source, training_set: TrainingSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = Clips._member
-    bad = training_set.table["key"][2].as_py()
+    bad = training_set.rows[2]["key"]
     monkeypatch.setattr(Clips, "_member", lambda self, row: b"not a video" if row["key"] == bad else read(self, row))
     sample = training_set[0, 2]
     assert sample["replaced"] == 1
     assert np.array_equal(sample["frames"], training_set[0, 3]["frames"])
-
-
-def test_an_empty_split_is_explained(source: Source) -> None:
-    with pytest.raises(UserError, match="no test clips in 2 shards"):
-        read_split(source, "test")
 
 
 def test_keyframes_alone_are_read_when_asked_for(

@@ -104,7 +104,7 @@ def test_divergence_ends_training_and_names_the_step_and_its_clips(
     source = source_of(dataset_card)
     rows = TrainingSet(source, run, TVTSConfig(vision_config={"image_size": 32, "patch_size": 16}), "pyav")
     batch = next(iter(GlobalBatches(len(rows), 4, range(found["step"] - 1, found["step"]), run.seed, 0, 1)))
-    assert found["processes"][0]["clips"] == [rows.table["key"][row].as_py() for _, row in batch]
+    assert found["processes"][0]["clips"] == [rows.rows[row]["key"] for _, row in batch]
     last = find_latest(tmp_path / "run/training", saved_settings(tmp_path / "run"), print)
     assert last is None or all(torch.isfinite(weight).all() for weight in read_state(last[0])["model"].values())
 

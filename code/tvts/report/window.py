@@ -15,7 +15,8 @@ from tvts.corpus.windows import segments
 from tvts.files import read_json
 from tvts.layout import Layout
 from tvts.report.style import COLOURS, GREY, figure
-from tvts.train.data import Clips, Source, frame_numbers, read_split
+from tvts.train.data import Clips, frame_numbers
+from tvts.train.rows import Source, read_split
 from tvts.train.stage import source
 
 FRAMES = 3
@@ -55,7 +56,7 @@ def _example(experiment: Experiment, dataset: str, layout: Layout) -> tuple[str,
 
 def _frames(found: Source, key: str, spans: list[tuple[float, float]], reader: Reader) -> list[np.ndarray]:
     """uint8 [FRAMES, H, W, 3] per segment."""
-    row = next(row for row in read_split(found, "validation").to_pylist() if row["key"] == key)
+    row = next(row for row in read_split(found, "validation") if row["key"] == key)
     clips = Clips(found.clips, reader)
     middles = (np.arange(FRAMES) + 0.5) / FRAMES
     return [clips.frames(row, frame_numbers(begin + middles * (end - begin), row)) for begin, end in spans]

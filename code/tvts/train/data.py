@@ -4,19 +4,15 @@ batch n depends neither on loader workers, nor on restarts, nor (for one global 
 import collections
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tvts.config import UserError
-from tvts.config.schema import Dataset as DatasetSettings
 from tvts.config.schema import Run
 from tvts.corpus.media import read_all_frames, read_frames
 from tvts.corpus.media.read import Reader
@@ -24,16 +20,7 @@ from tvts.corpus.shards import read_member
 from tvts.corpus.status import Failure
 from tvts.corpus.windows import digest, draw_window, segment_transcripts, window_seconds
 from tvts.model import TVTSConfig, TVTSProcessor
-
-
-@dataclass(frozen=True)
-class Source:
-    """A dataset on disk: its settings, its shards, and the folder of its corpus' clips."""
-
-    name: str
-    settings: DatasetSettings
-    shards: Sequence[Path]
-    clips: Path
+from tvts.train.rows import Source, read_split
 
 
 class Clips:
@@ -72,16 +59,6 @@ def generator(*identity: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest(*identity)[:16], "little")))
 
 
-def read_split(source: Source, split: str) -> pa.Table:
-    """Rows of a source that belong to `split`. Raises UserError when there are none."""
-    table = pa.concat_tables(pq.read_table(path, filters=[("split", "=", split)]) for path in source.shards)
-    if table.num_rows == 0:
-        raise UserError(
-            f"dataset {source.name}: no {split} clips in {len(source.shards)} shards; see its card.json for where they were lost"
-        )
-    return table
-
-
 def first_readable(source: Source, count: int, index: int, read: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
     """What `read` gives for `index`, else for the next of `count` samples whose clip can be read; `replaced` = how many cannot.
 
@@ -105,7 +82,7 @@ class TrainingSet(Dataset[dict[str, Any]]):
 
     def __init__(self, source: Source, run: Run, config: TVTSConfig, reader: Reader) -> None:
         self.source, self.run, self.image_size = source, run, config.vision_config.image_size
-        self.table = read_split(source, "train")
+        self.rows = read_split(source, "train")
         assert run.data is not None
         self.data = run.data
         self.clips = Clips(source.clips, reader, run.data.cache_gb)
@@ -113,14 +90,14 @@ class TrainingSet(Dataset[dict[str, Any]]):
         self.kept = config.kept_patches(run.model.mask_ratio)
 
     def __len__(self) -> int:
-        return self.table.num_rows
+        return len(self.rows)
 
     def __getitem__(self, address: tuple[int, int]) -> dict[str, Any]:
         turn, index = address
         return first_readable(self.source, len(self), index, lambda number: self._sample(number, turn))
 
     def _sample(self, number: int, turn: int) -> dict[str, Any]:
-        row = self.table.slice(number, 1).to_pylist()[0]
+        row = self.rows[number]
         random = generator(self.run.seed, turn, row["key"])
         start, seconds, transcripts = self._text(row, turn)
         order = random.permutation(len(transcripts))
@@ -176,8 +153,7 @@ class FixedWindows(Dataset[dict[str, Any]]):
     def __init__(self, source: Source, frames: int, image_size: int, reader: Reader) -> None:
         self.source, self.frames, self.image_size = source, frames, image_size
         self.clips = Clips(source.clips, reader)
-        rows = read_split(source, "validation").to_pylist()
-        self.items = [(row, window) for row in rows for window in row["fixed"]]
+        self.items = [(row, window) for row in read_split(source, "validation") for window in row["fixed"]]
 
     def __len__(self) -> int:
         return len(self.items)

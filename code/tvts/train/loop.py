@@ -27,13 +27,14 @@ from tvts.model.flops import peak_tflops, training_gflop
 from tvts.model.processing import TVTSProcessor
 from tvts.model.tuning import group_table, set_trainable
 from tvts.train import checkpoint
-from tvts.train.data import Collate, FixedWindows, GlobalBatches, Source, TrainingSet, loader, steps_per_pass
+from tvts.train.data import Collate, FixedWindows, GlobalBatches, TrainingSet, loader, steps_per_pass
 from tvts.train.distributed import Process, agree, lead_tells
 from tvts.train.health import Health
 from tvts.train.inputs import ToDevice
 from tvts.train.metrics import Meter, Metrics, show
 from tvts.train.optim import build_optimizer, rate, set_rate
 from tvts.train.parallel import clip_gradients, load_whole_state, parallelize, whole_state, whole_weights
+from tvts.train.rows import Source, write_rows
 from tvts.train.step import backward
 from tvts.train.validation import validate
 
@@ -95,6 +96,10 @@ class Trainer:
                 show(f"{group:24} {parameters:>12,} parameters  lr {lr:g}  decay {decay:g}", last=True)
         self.peak = peak_tflops(run.train.precision)
         self.gflop = training_gflop(self.model.config, run.text.frozen_blocks, **trained) if self.peak else 0.0
+        if process.leads:
+            for source in sources:
+                write_rows(source)
+        agree(process)  # the other processes find the rows written
         self.sets = [TrainingSet(source, run, self.model.config, reader) for source in sources]
         self.fixed = [
             FixedWindows(source, run.model.frames, vision.image_size, reader)

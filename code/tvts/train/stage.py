@@ -17,8 +17,8 @@ from tvts.files import read_json
 from tvts.layout import Layout
 from tvts.model.card import write_card
 from tvts.train import job
-from tvts.train.data import Source
 from tvts.train.loop import Trainer
+from tvts.train.rows import Source
 from tvts.version import commit
 
 PACKAGE = Path(__file__).parents[1]
