@@ -74,17 +74,22 @@ def whole_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str,
     Every process must call it; all but the first may get empty mappings.
     """
     weights, moments = get_state_dict(model, optimizer, options=WHOLE)
-    return _copied({"model": weights, "optimizer": moments})
+    return _copied({"model": weights, "optimizer": moments}, _device(model))
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
     """The model's part of `whole_state`."""
-    return _copied(get_model_state_dict(model, options=WHOLE))
+    return _copied(get_model_state_dict(model, options=WHOLE), _device(model))
 
 
-def _copied(state: Any) -> Any:
-    """Tensors that training does not change any more; those from an accelerator are copies already."""
-    return tree_map_only(Tensor, Tensor.clone, state)
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _copied(state: Any, device: torch.device) -> Any:
+    """Tensors that training does not change any more: those from an accelerator are copies already, but for counters held on the host."""
+    on_host = device.type == "cpu"
+    return tree_map_only(Tensor, lambda tensor: tensor.clone() if on_host or tensor.dim() == 0 else tensor, state)
 
 
 def load_whole_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
