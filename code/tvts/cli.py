@@ -294,7 +294,7 @@ def score(
     from tvts.config import Evaluation, read_settings
     from tvts.evaluate.score import score as score_embeddings
 
-    score_embeddings(embeddings, protocol, read_settings(Evaluation, evaluation), output)
+    score_embeddings(embeddings, protocol, read_settings(Evaluation, evaluation), output, threads)
 
 
 @app.command()

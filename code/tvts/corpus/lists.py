@@ -69,7 +69,7 @@ def _read(path: Path, corpus: Corpus) -> tuple[pa.Table, int]:
 def _read_csv(path: Path, delimiter: str, corpus: Corpus) -> tuple[pa.Table, int]:
     unparsed = 0
 
-    def skip(row: pa.csv.InvalidRow) -> str:
+    def skip(_: pa.csv.InvalidRow) -> str:
         nonlocal unparsed
         unparsed += 1
         return "skip"

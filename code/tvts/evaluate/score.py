@@ -23,7 +23,7 @@ PROTOCOLS: dict[str, Callable[[Features, Evaluation, torch.device], Result]] = {
 }
 
 
-def score(embeddings: Path, protocol: str, evaluation: Evaluation, output: Path) -> None:
+def score(embeddings: Path, protocol: str, evaluation: Evaluation, output: Path, threads: int = 1) -> None:
     """Score the features in `embeddings/{run}/{benchmark}.safetensors` by `protocol` and write the JSON of
     docs/architecture.md.
 
@@ -31,6 +31,7 @@ def score(embeddings: Path, protocol: str, evaluation: Evaluation, output: Path)
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"protocol {protocol!r}: unknown; known: {', '.join(PROTOCOLS)}")
+    torch.set_num_threads(threads)
     features = read_features(Path(embeddings))
     with torch.no_grad():
         result = PROTOCOLS[protocol](features, evaluation, pick_device(evaluation.device))
