@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tvts.commands.options import Results, Threads
 from tvts.config import UserError
 
 if TYPE_CHECKING:
@@ -15,17 +16,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-PANEL = "For every day (the other commands are the stages that the workflow calls)"
 ModelFolder = Annotated[Path, typer.Option(help="Model folder, such as results/runs/RUN/model.")]
 Keep = Annotated[Path, typer.Option(help="Folder in which features are kept, by content.")]
 KEPT = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tvts"
 CORES = len(os.sched_getaffinity(0))
-Threads = Annotated[int, typer.Option(min=1, help="CPU cores to use.")]
 
 
-@app.command(rich_help_panel=PANEL)
+@app.command()
 def doctor(
-    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
+    results: Results = Path("results"),
 ) -> None:
     """Look for what this machine has and lacks; says what to do about each. Exits 1 when something needed by all is missing.
 
@@ -47,7 +46,7 @@ def doctor(
     sys.exit(problems > 0)
 
 
-@app.command(rich_help_panel=PANEL)
+@app.command()
 def embed(
     videos: Annotated[list[Path], typer.Argument(help="Video files.")],
     model: ModelFolder,
@@ -74,7 +73,7 @@ def embed(
     print(f"{output}: {_count(rows, 'row')}")
 
 
-@app.command(rich_help_panel=PANEL)
+@app.command()
 def search(
     text: Annotated[str, typer.Argument(help="What is seen, in a few words.")],
     videos: Annotated[Path, typer.Option(help="Folder of videos; its subfolders too.")],
@@ -105,6 +104,44 @@ def search(
         print(f"{number:3}  {hit.score:6.3f}  {hit.times:>17}  {one_line(str(hit.video))}")
     write_page(text, hits, f"{_count(looked_at, 'span')} of {span:g} s in {_count(len(found), 'video')}", page)
     print(f"page: {page.resolve()}")
+
+
+@app.command()
+def benchmarks(
+    config: Annotated[list[Path], typer.Option(help="config.yaml, and files laid over it.")] = [Path("config.yaml")],  # noqa: B006
+) -> None:
+    """List the benchmarks with what was found of each on disk.
+
+    Example: tvts benchmarks --config config.yaml --config mine.yaml
+    """
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from tvts.config import Experiment
+    from tvts.evaluate.benchmarks import survey
+
+    known = Experiment.load(*config).config.benchmarks
+    found = Table("benchmark", "state", "items", "videos", Column("", overflow="fold"))
+    for row in survey(known):
+        how = f". To get it: {known[row['benchmark']].obtain}" if row["message"] else ""
+        found.add_row(row["benchmark"], row["state"], str(row["items"]), str(row["videos"]), row["message"] + how)
+    Console().print(found)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def watch(
+    context: typer.Context,
+    logs: Annotated[Path, typer.Option(help="Folder of the jobs' logs.")] = Path("results/logs"),
+) -> None:
+    """Run a workflow and show what its jobs are doing.
+
+    Example: tvts watch snakemake --cores 2
+    """
+    from tvts.watch import watch as run_watched
+
+    if not context.args:
+        raise UserError("watch: give the command to run, for example: tvts watch snakemake --cores 2")
+    raise typer.Exit(run_watched(context.args, logs))
 
 
 def told(videos: "Iterator[Embedded]", total: int) -> "Iterator[Embedded]":

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from tvts.commands.options import Reader, Threads
+
 app = typer.Typer(help="Measure speed. Figures are of this machine, in this run.", no_args_is_help=True)
-Reader = Annotated[Literal["pyav", "decord"], typer.Option(help="Video reader.")]
-Threads = Annotated[int, typer.Option(min=1, help="CPU cores to use.")]
 
 
 @app.command("model")
