@@ -32,6 +32,9 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert found[1]["step"] == 1
     assert torch.equal(read_state(found[0])["weight"], torch.ones(3))
     assert "step-00000002.pt is damaged" in said[0]
+    save(tmp_path, 3, {"weight": torch.full((3,), 3.0)}, facts(False, lr=1), keep=2)
+    assert [path.name for path in sorted(tmp_path.glob("step-*.json"))] == ["step-00000001.json", "step-00000003.json"]
+    assert (tmp_path / "damaged-step-00000002.pt").exists(), "kept, but out of the way of those that count"
 
 
 def test_an_unfinished_training_of_other_settings_is_refused_with_the_differing_keys(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from tvts.train import distributed, job
 import tvts.train.stage as stage
 def two(*_):
     with job.neighbours():
-        process = distributed.start()
+        process = distributed.start(0)
         print("joined", flush=True)
         for _ in range(1000):
             distributed.agree(process, False)
@@ -161,8 +161,8 @@ def test_gpus_that_are_not_there_are_told(make_run: Callable[..., Run], monkeypa
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.delenv("TVTS_PRETEND_GPUS", raising=False)
     job.require_gpus(make_run())
-    with pytest.raises(UserError, match=r"launch.gpus: 8 asked for, but torch .* sees none on"):
-        job.require_gpus(make_run(launch={"gpus": 8}))
+    with pytest.raises(UserError, match=r"launch.gpus: 2 asked for, but torch .* sees none on"):
+        job.require_gpus(make_run(launch={"gpus": 2}))
 
 
 def test_a_process_that_loses_its_neighbour_says_so_in_one_line(tmp_path: Path) -> None:

@@ -175,3 +175,10 @@ def test_schedules(make_run: Callable[..., Run]) -> None:
     assert rate(cosine, 0, 10, 100) == pytest.approx(0.1)
     assert rate(cosine, 9, 10, 100) == 1.0
     assert rate(cosine, 99, 10, 100) < 0.001
+
+
+def test_an_epoch_shows_the_first_data_set_once_also_when_others_take_turns(make_run: Callable[..., Run]) -> None:
+    run = make_run(train={"epochs": 10, "steps_per_epoch": None, "validate_every": None})
+    alone, alternating = (loop._plan(run, rows=8, turns=turns, world=1) for turns in (1, 2))
+    assert (alone.steps_per_epoch, alone.total, alone.validate_every) == (2, 20, 2)
+    assert (alternating.steps_per_epoch, alternating.total, alternating.validate_every) == (4, 40, 4)

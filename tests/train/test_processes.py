@@ -1,17 +1,21 @@
 """The whole loop on several processes: the same training as on one, however it is spread, and whoever continues it."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 from tests.train.conftest import records, train
 from tests.train.processes import finish, start
+from transformers import AutoModel
 
 from tvts.config import Run
-from tvts.files import read_json
+from tvts.files import read_json, write_json
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +76,8 @@ def test_several_processes_do_what_one_does(
     assert not any("step" in line for others in printed[1:] for line in others.splitlines())
     assert read_json(tmp_path / "card.json")["processes"] == world
     assert_same_training(tmp_path, reference)
+    as_a_stranger = AutoModel.from_pretrained(tmp_path / "model", trust_remote_code=True)
+    assert type(as_a_stranger).__name__ == "TVTSModel", "also when sharding made another class of it"
 
 
 @pytest.mark.parametrize(
@@ -104,3 +110,25 @@ def test_two_sources_on_two_processes(tmp_path: Path, make_gentle: Callable[...,
         finish(start(folder / "two", run, dataset_card, 2, cards=2))
         finish(start(folder / "one", run, dataset_card, 1, cards=2))
         assert_same_training(folder / "two", folder / "one")
+
+
+def test_captions_alone_on_two_processes(tmp_path: Path, make_gentle: Callable[..., Run], dataset_card: Path) -> None:
+    """Where nothing is sorted there is no sorter, and no process waits for its gradients."""
+    card = captioned(dataset_card, tmp_path)
+    finish(start(tmp_path / "two", make_gentle(), card, 2))
+    finish(start(tmp_path / "one", make_gentle(), card, 1))
+    assert_same_training(tmp_path / "two", tmp_path / "one")
+    assert not any(name.startswith("sorter") for name in weights(tmp_path / "two"))
+
+
+def captioned(card: Path, folder: Path) -> Path:
+    """A data set of the same clips with captions."""
+    copy = folder / "results/datasets/captions"
+    shutil.copytree(card.parent, copy, ignore=shutil.ignore_patterns(".rows"))
+    (folder / "results/corpora").symlink_to(card.parents[2] / "corpora")
+    for shard in copy.glob("*.parquet"):
+        rows = [row | {"caption": f"clip {row['key']}"} for row in pq.read_table(shard).to_pylist()]
+        pq.write_table(pa.Table.from_pylist(rows), shard)
+    about = read_json(card)
+    write_json(copy / "card.json", about | {"settings": about["settings"] | {"text": "caption"}})
+    return copy / "card.json"

@@ -42,7 +42,8 @@ def _explain_one(problem: Any, prefix: str, allowed_keys: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
     if isinstance(given, str) and kind in ("float_type", "int_type") and _is_number(given):
         message += f"; YAML reads {given} as text, write it with a dot: {float(given):.1e}"
-    return f"{path}: got {given!r}; {message}"
+    whole_section = kind == "value_error" and isinstance(given, dict)
+    return f"{path}: {message}" if whole_section else f"{path}: got {given!r}; {message}"
 
 
 def _is_number(text: str) -> bool:

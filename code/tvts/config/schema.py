@@ -228,9 +228,10 @@ class Data(Section):
     batch_size: Count = 1024
     """Clips per optimiser step and dataset, over all processes."""
     workers: Annotated[int, Field(ge=0)] = 8
-    """Loader processes per trainer process."""
+    """Loader processes per trainer process and dataset; 0 = the trainer reads by itself."""
     cache_gb: Annotated[float, Field(ge=0)] = 0.0
-    """Memory for decoded clips, per trainer process; for small corpora that are read many times."""
+    """Memory for decoded clips, per trainer process and dataset, shared out among its loader processes; for small corpora that are read
+    many times."""
     crop: Rate = 0.836
     """Side of the square random crop as a share of the frame's shorter side (official: 224 of 268)."""
     frame_times: Literal["random", "middle", "keyframe"] = "random"
@@ -278,11 +279,14 @@ class Train(Section):
 
     epochs: Count = 10
     steps_per_epoch: Count | None = None
-    """Optimiser steps that count as one epoch; none = one pass over the first dataset."""
+    """Optimiser steps that count as one epoch; none = one pass over the first dataset (official). With `data.mixing: alternating` each
+    other dataset takes as many steps in between."""
     precision: Literal["bf16", "fp32"] = "bf16"
     compile: bool = True
     """Compile each block (GPU)."""
     activation_checkpointing: bool = False
+    deterministic: bool = False
+    """Equal bits from equal runs on a GPU too, at some cost in speed; on a CPU they are equal anyway."""
     checkpoint_minutes: Positive = 15.0
     keep_checkpoints: Count = 2
     validate_every: Count | None = None
@@ -327,6 +331,12 @@ class Run(Section):
     def _complete(self) -> "Run":
         if self.kind == "tvts" and self.data is None:
             raise ValueError("a run of kind tvts needs data.datasets")
+        processes = self.launch.nodes * max(1, self.launch.gpus)
+        if self.data and self.data.batch_size % (processes * self.launch.accumulate):
+            raise ValueError(
+                f"data.batch_size: {self.data.batch_size} clips cannot be shared by {processes} processes (launch.nodes x gpus) "
+                f"with launch.accumulate = {self.launch.accumulate}; take a multiple of {processes * self.launch.accumulate}"
+            )
         if self.kind == "official" and self.checkpoint is None:
             raise ValueError("a run of kind official needs checkpoint, the released file")
         return self

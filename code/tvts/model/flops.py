@@ -1,5 +1,6 @@
 """Work of a training step in FLOPs, and what accelerators can do: the two sides of MFU (model FLOPs utilisation)."""
 
+import copy
 from typing import Any, Literal, TypedDict
 
 import torch
@@ -51,7 +52,7 @@ def training_gflop(config: TVTSConfig, frozen_blocks: int | Literal["all"], **tr
     `trained`: `train_embeddings` and `train_final` of `set_trainable`.
     """
     with torch.device("meta"):
-        model = TVTSModel(config).train()
+        model = TVTSModel(copy.deepcopy(config)).train()
         set_trainable(model, frozen_blocks, **trained)
         model.set_attn_implementation("eager")
         clips = random_clips(config, 1)

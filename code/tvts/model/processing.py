@@ -1,5 +1,6 @@
 """From frames and text to the model's input: resize, crop, statistics, tokens."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -28,9 +29,16 @@ PIXELS = {
 
 def normalize_frames(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """uint8 frames [..., 3, H, W] -> float32, (frames / 255 - mean) / std per channel, on the frames' device."""
-    scale = torch.tensor([1 / (255 * s) for s in std], device=frames.device)[:, None, None]
-    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=frames.device)[:, None, None]
+    scale, shift = _scale_and_shift(tuple(mean), tuple(std), frames.device)
     return frames * scale - shift
+
+
+@functools.cache
+def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Made once: a copy of new numbers to a GPU would wait for all that it is computing."""
+    scale = torch.tensor([1 / (255 * s) for s in std], device=device)[:, None, None]
+    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=device)[:, None, None]
+    return scale, shift
 
 
 def resize_and_crop(frames: Tensor, image_size: int, pixels: Pixels) -> Tensor:

@@ -83,6 +83,9 @@ def find_latest(folder: Path, settings: dict[str, Any], log: Log) -> tuple[Path,
         weights = path.with_suffix(".pt")
         if not weights.exists() or sha256_file(weights) != facts["sha256"]:
             log(f"checkpoint {weights} is damaged (its hash differs); using the one before")
+            for part in (path, weights):  # out of the way of those that count
+                if part.exists():
+                    part.rename(folder / f"damaged-{part.name}")
             continue
         if differing := "; ".join(_differing(facts["settings"], settings)):
             if not facts["finished"]:

@@ -85,7 +85,7 @@ class TrainingSet(Dataset[dict[str, Any]]):
         self.rows = read_split(source, "train")
         assert run.data is not None
         self.data = run.data
-        self.clips = Clips(source.clips, reader, run.data.cache_gb)
+        self.clips = Clips(source.clips, reader, run.data.cache_gb / max(1, run.data.workers))
         self.patches = config.num_patches
         self.kept = config.kept_patches(run.model.mask_ratio)
 

@@ -24,10 +24,10 @@ class Process:
         return self.rank == 0
 
 
-def start() -> Process:
-    """Join the other processes of the run, if there are any. One process per GPU, or CPU processes over gloo."""
+def start(gpus: int) -> Process:
+    """Join the other processes of the run, if there are any. One process per GPU, or, where `gpus` is 0, CPU processes over gloo."""
     rank, world, local_rank = _place()
-    cuda = torch.cuda.is_available()
+    cuda = gpus > 0 and torch.cuda.is_available()
     device = torch.device("cuda", local_rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
@@ -49,15 +49,15 @@ def _place() -> tuple[int, int, int]:
 
 
 def agree(process: Process, *flags: bool) -> tuple[bool, ...]:
-    """For each flag whether it is set in any process: all of them get the same answer.
+    """For each flag whether it is set in any process: all of them get the same answer, once all have asked.
 
     Travels between hosts' memories, so it never waits for the accelerator's queue.
     """
     if process.world == 1:
         return flags
-    shared = torch.tensor(flags, dtype=torch.uint8)
+    shared = torch.tensor([*flags, False], dtype=torch.uint8)  # one more: nobody waits for an empty tensor
     dist.all_reduce(shared, dist.ReduceOp.MAX)
-    return tuple(bool(flag) for flag in shared)
+    return tuple(bool(flag) for flag in shared[:-1])
 
 
 def lead_tells(process: Process, value: Any) -> Any:

@@ -25,7 +25,14 @@ def join(run: Run) -> Process:
     """This process's place among the others. Raises UserError when they, or the GPUs, cannot be found."""
     require_gpus(run)
     with neighbours():
-        return start()
+        process = start(run.launch.gpus)
+    asked = run.launch.nodes * max(1, run.launch.gpus)
+    if process.world == 1 < asked:
+        raise UserError(
+            f"launch: {asked} processes asked for ({run.launch.nodes} nodes x {run.launch.gpus} GPUs), but one was started; start "
+            f"them with srun, or with `torchrun --standalone --nproc-per-node {run.launch.gpus} --no-python tvts pretrain ...`"
+        )
+    return process
 
 
 @contextlib.contextmanager

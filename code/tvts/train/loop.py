@@ -22,7 +22,7 @@ from tvts.config.resolve import identity
 from tvts.config.schema import Run
 from tvts.corpus.media.read import Reader
 from tvts.files import write_json
-from tvts.model import from_clip
+from tvts.model import TVTSModel, from_clip
 from tvts.model.flops import peak_tflops, training_gflop
 from tvts.model.processing import TVTSProcessor
 from tvts.model.tuning import group_table, set_trainable
@@ -67,14 +67,15 @@ class Trainer:
         self.run, self.data, self.sources, self.folder, self.process = run, run.data, sources, folder, process
         self.settings = identity(run) | {"data_sha256": data_sha256}
         _seed(run.seed)
-        transcripts = max(source.settings.segments for source in sources)
+        told = [source for source in sources if source.settings.text == "transcript"]
+        transcripts = max((source.settings.segments for source in told), default=1)
         with for_people():
             self.model = from_clip(
                 run.model.clip,
                 num_frames=run.model.frames,
                 mask_ratio=run.model.mask_ratio,
                 clip_style=run.model.style,
-                sorter_layers=run.model.sorter_layers,
+                sorter_layers=run.model.sorter_layers if transcripts > 1 else 0,
                 num_transcripts=transcripts,
                 temporal_embedding_std=run.model.temporal_embedding_std,
                 temporal_attention_init=run.model.temporal_attention,
@@ -101,13 +102,9 @@ class Trainer:
                 write_rows(source)
         agree(process)  # the other processes find the rows written
         self.sets = [TrainingSet(source, run, self.model.config, reader) for source in sources]
-        self.fixed = [
-            FixedWindows(source, run.model.frames, vision.image_size, reader)
-            for source in sources
-            if source.settings.text == "transcript"
-        ]
+        self.fixed = [FixedWindows(source, run.model.frames, vision.image_size, reader) for source in told]
         self.alternating = self.data.mixing == "alternating" and len(self.sets) > 1
-        self.plan = _plan(run, len(self.sets[0]), process.world)
+        self.plan = _plan(run, len(self.sets[0]), len(self.sets) if self.alternating else 1, process.world)
         self.collate, self.to_device = Collate(self.processor), ToDevice(process.device, self.data.pixels)
         together = 1 if self.alternating else len(self.sets)
         self.clips_per_step = self.data.batch_size * together
@@ -116,13 +113,12 @@ class Trainer:
         self.step, self.replaced, self.stop = 0, 0.0, False
         self.best: dict[str, Any] | None = None
 
-    def train(self, minutes: float | None = None) -> dict[str, float]:
+    def train(self, deadline: float = math.inf) -> dict[str, float]:
         """Train to the end; returns the last validation's metrics.
 
-        Raises Stopped after saving when SIGTERM arrives or `minutes` are almost over, UserError when training diverges or too many
-        clips cannot be read.
+        Raises Stopped after saving when SIGTERM arrives or `deadline` (of `time.monotonic`) has come, UserError when training diverges or
+        too many clips cannot be read.
         """
-        deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes - min(120.0, 6 * minutes)
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stop", True))
         self._resume()
         try:
@@ -306,7 +302,9 @@ class Trainer:
         temporary.rename(folder)
 
     def _write_model(self, folder: Path, weights: dict[str, Tensor]) -> None:
-        self.model.save_pretrained(folder, state_dict=weights)
+        with torch.device("meta"):
+            plain = TVTSModel(self.model.config)  # sharding makes another class of the one that trains
+        plain.save_pretrained(folder, state_dict=weights)
         self.processor.save_pretrained(folder)
 
     def _line(self, record: dict[str, float], remaining: float) -> str:
@@ -320,14 +318,15 @@ class Trainer:
         )
 
 
-def _plan(run: Run, rows: int, world: int) -> Plan:
+def _plan(run: Run, rows: int, turns: int, world: int) -> Plan:
+    """`rows` of the first dataset, which gets one of `turns` steps."""
     assert run.data is not None
     if run.data.batch_size % (world * run.launch.accumulate):
         raise UserError(
             f"data.batch_size: {run.data.batch_size} clips cannot be shared by {world} processes with launch.accumulate = "
             f"{run.launch.accumulate}; take a multiple of {world * run.launch.accumulate}"
         )
-    steps_per_epoch = run.train.steps_per_epoch or steps_per_pass(rows, run.data.batch_size)
+    steps_per_epoch = run.train.steps_per_epoch or turns * steps_per_pass(rows, run.data.batch_size)
     return Plan(steps_per_epoch, run.train.epochs * steps_per_epoch, run.train.validate_every or steps_per_epoch)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tvts.files import atomic
 from tvts.train.distributed import Process, everyone
 
 
@@ -20,7 +21,8 @@ class Metrics:
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         kept = [record for record in read_metrics(path) if record["step"] <= step] if path.exists() else []
-        path.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        with atomic(path) as temporary:
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
 
     def append(self, step: int, **values: Any) -> None:
         """Add one record."""

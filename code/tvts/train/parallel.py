@@ -21,6 +21,9 @@ from tvts.config import Run
 from tvts.model import TVTSModel
 from tvts.train.distributed import Process
 
+RECOMPILATIONS = 64
+"""Versions of compiled code that may be kept. All kinds of blocks share one forward function of transformers, and each needs versions
+for training and validation: with PyTorch's limit of 8 some would run uncompiled."""
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
@@ -32,6 +35,7 @@ def parallelize(model: TVTSModel, run: Run, process: Process) -> nn.Module:
     if run.train.activation_checkpointing:
         model.activation_checkpointing_enable()
     if run.train.compile and process.device.type == "cuda":
+        torch._dynamo.config.recompile_limit = RECOMPILATIONS
         for block in model.blocks():
             block.compile()
     if process.world == 1:

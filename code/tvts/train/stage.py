@@ -2,6 +2,9 @@
 
 import datetime
 import hashlib
+import math
+import os
+import time
 from pathlib import Path
 
 import torch
@@ -38,13 +41,17 @@ def pretrain(
 
     Raises UserError for settings that cannot work, Stopped when saved before the end.
     """
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes - min(120.0, 6 * minutes)
     run = read_run(config)
     torch.set_num_threads(threads)
+    if run.train.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
     process = job.join(run)
     with job.held(config, cards, folder, run, process, minutes):
         sources, data_sha256 = [source(path) for path in cards], data_hash(cards)
         trainer = Trainer(run, sources, data_sha256, folder, process, reader)
-        metrics = trainer.train(minutes)
+        metrics = trainer.train(deadline)
         facts = {
             "metrics": metrics,
             "config_sha256": fingerprint(run),
