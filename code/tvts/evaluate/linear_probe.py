@@ -61,9 +61,9 @@ def split(labels: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
     least = (HELD_OUT * counts).round().long().clamp_min(1)
     taken = torch.zeros_like(counts)
     held = torch.zeros(len(labels), dtype=torch.bool)
-    members = {int(group): (groups == group).nonzero().flatten() for group in groups.unique()}
+    members = groups.argsort(stable=True).split(groups.unique(return_counts=True)[1].tolist())
     order = torch.randperm(len(members), generator=torch.Generator().manual_seed(SEED)).tolist()
-    for items in (list(members.values())[place] for place in order):
+    for items in (members[place] for place in order):
         adds = labels[items].bincount(minlength=len(counts))
         here = adds > 0
         if (taken < least)[here].all() and (taken + adds < counts)[here].all():
