@@ -68,23 +68,27 @@ def test_a_hang_is_a_timeout_and_the_next_request_is_served(cutter: Worker, clip
     assert cutter.call(request(clip, tmp_path), 30)[0]["status"] == "ok"
 
 
-@pytest.mark.parametrize("sent", [signal.SIGSEGV, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [(signal.SIGSEGV, r"corrupt: cut crashed on it \(SIGSEGV\)"), (signal.SIGKILL, "transient: cut worker was killed")],
+    ids=["by the video", "from outside"],
+)
 def test_a_crash_is_a_failure_and_the_next_request_is_served(
-    cutter: Worker, clip: Path, tmp_path: Path, sent: signal.Signals
+    cutter: Worker, clip: Path, tmp_path: Path, sent: signal.Signals, said: str
 ) -> None:
     cutter.call(request(clip, tmp_path), 30)
     assert cutter._process
     os.kill(cutter._process.pid, sent)
-    with pytest.raises(Failure, match=f"corrupt: cut crashed on it \\({sent.name}\\)"):
+    with pytest.raises(Failure, match=said):
         cutter.call(request(clip, tmp_path), 30)
     assert cutter.call(request(clip, tmp_path), 30)[0]["status"] == "ok"
 
 
-def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_cannot_start_ends_the_job_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "__name__", "tvts.corpus.absent")
     with (
         Worker("cut") as broken,
-        pytest.raises(Failure, match=r"internal: cut worker ended with code 1: .*No module named tvts.corpus.absent"),
+        pytest.raises(UserError, match=r"cut worker cannot run here: .*code 1 .*No module named tvts.corpus.absent"),
     ):
         broken.call({}, 30)
 
@@ -130,7 +134,8 @@ def test_noise_on_standard_output_does_not_disturb(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         check=True,
     )
-    (answer,) = done.stdout.splitlines()
+    ready, answer = done.stdout.splitlines(keepends=True)
+    assert ready == worker.READY
     assert json.loads(answer)["result"][0]["status"] == "ok"
 
 

@@ -25,6 +25,10 @@ from tvts.corpus.status import FULL_DISK, Failure, one_line
 Kind = Literal["download", "cut", "look"]
 MEMORY_BYTES = 4 << 30
 """Address space of a worker that looks into files."""
+READY = b"{}\n"
+"""What a worker says once its libraries are loaded."""
+START_SECONDS = 300.0
+"""A worker that has not loaded its libraries by then never will."""
 PR_SET_PDEATHSIG, CLONE_NEWUSER, CLONE_NEWNET = 1, 0x10000000, 0x40000000
 
 
@@ -44,7 +48,8 @@ class Worker:
     def call(self, request: dict[str, Any], seconds: float) -> Any:
         """The worker's answer.
 
-        Raises the Failure it reports, Failure(`timeout`) after `seconds`, Failure(`corrupt`) if it crashes, UserError if the disk is full.
+        Raises the Failure it reports, Failure(`timeout`) after `seconds`, Failure(`corrupt`) if it crashes, Failure(`transient`) if it is
+        killed from outside, and UserError if the disk is full or no worker can start here: no video's fault.
         """
         process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None
@@ -90,13 +95,32 @@ class Worker:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             start_new_session=True,
         )
+        assert self._process.stdout is not None
+        try:
+            _read_line(self._process.stdout.fileno(), time.monotonic() + START_SECONDS)
+        except (EOFError, TimeoutError):
+            self.kill()
+            code, last = self._end(self._process)
+            raise UserError(
+                f"{self.kind} worker cannot run here: it ended with code {code} before it began: {last}"
+            ) from None
+        except BaseException:
+            self.close()
+            raise
         return self._process
 
-    def _crash(self, process: subprocess.Popen[bytes]) -> Failure:
+    def _end(self, process: subprocess.Popen[bytes]) -> tuple[int, str]:
+        """Exit code and last words of a worker that is gone."""
         code = process.wait()
         self._errors.seek(0)
         last = one_line((self._errors.read().decode(errors="replace").strip().splitlines() or [""])[-1])
         self.close()
+        return code, last
+
+    def _crash(self, process: subprocess.Popen[bytes]) -> Failure:
+        code, last = self._end(process)
+        if code == -signal.SIGKILL:
+            return Failure("transient", f"{self.kind} worker was killed from outside (short of memory?)")
         if code < 0:
             return Failure("corrupt", f"{self.kind} crashed on it ({signal.Signals(-code).name}) {last}")
         return Failure("internal", f"{self.kind} worker ended with code {code}: {last}")
@@ -128,6 +152,8 @@ def serve(kind: Kind) -> None:
         from tvts.corpus.look import look as handle
     else:
         from tvts.corpus.cut import cut as handle
+    answers.write(READY)
+    answers.flush()
     for line in sys.stdin.buffer:
         answers.write(json.dumps(_answer(handle, json.loads(line))).encode() + b"\n")
         answers.flush()
