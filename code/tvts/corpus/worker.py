@@ -1,8 +1,8 @@
 """Processes in which untrusted videos are handled, so that a hang, a crash or a memory bomb costs one video and not the job.
 
 A worker is started once and answers one request after another (JSON lines on its pipes). `download` talks to the network and never
-looks into a file; `cut` and `look` look into files with limited memory and, where the system lets it, without any network. A worker
-that does not answer in time is killed with all it started; the next request starts a fresh one.
+looks into a file; `cut` and `look` look into files, where the system lets it without any network. All have limited memory. A worker that
+does not answer in time is killed with all it started; the next request starts a fresh one.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ from tvts.config import UserError
 from tvts.corpus.status import FULL_DISK, Failure, one_line
 
 Kind = Literal["download", "cut", "look"]
-MEMORY_BYTES = 4 << 30
-"""Address space of a worker that looks into files."""
+MEMORY_BYTES: dict[Kind, int] = {"download": 1 << 30, "cut": 2 << 30, "look": 2 << 30}
+"""What a worker may have. Pictures of the largest size need 0.2 GiB, with all the reference frames a codec may keep about 1."""
 READY = b"{}\n"
 """What a worker says once its libraries are loaded."""
 START_SECONDS = 300.0
@@ -169,21 +169,24 @@ def _answer(handle: Callable[[dict[str, Any]], Any], request: dict[str, Any]) ->
             return {"stop": f"{error.strerror}: free some space where the clips are written, then run the job again"}
         return {"status": "internal", "message": f"{type(error).__name__}: {error}"}
     except MemoryError:
-        return {"status": "skipped_rule", "message": f"needs more than {MEMORY_BYTES >> 30} GiB of memory"}
+        return {"status": "skipped_rule", "message": "needs more memory than one video may have"}
     except Exception as error:
         return {"status": "internal", "message": f"{type(error).__name__}: {error}"}
 
 
 def _restrict(kind: Kind) -> None:
-    """Die with the parent, leave no core file; a worker that looks into files gets a memory limit and loses the network if it may."""
+    """Die with the parent, leave no core file, stay within a memory limit; a worker that looks into files loses the network if it may.
+
+    Of a download worker only what it uses counts: the JavaScript engines that yt-dlp starts reserve far more addresses than that.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if kind != "download":
             libc.unshare(CLONE_NEWNET if os.geteuid() == 0 else CLONE_NEWNET | CLONE_NEWUSER)
-    if kind != "download":
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    limit = resource.RLIMIT_DATA if kind == "download" else resource.RLIMIT_AS
+    resource.setrlimit(limit, (MEMORY_BYTES[kind], MEMORY_BYTES[kind]))
 
 
 if __name__ == "__main__":
