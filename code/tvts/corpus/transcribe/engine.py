@@ -177,6 +177,10 @@ class Reader:
         """The transcript of the video `id`, times from its start; status `no_captions` if there is none."""
         raise NotImplementedError
 
+    def source(self, id: str) -> bytes:
+        """What `read` goes by for the video `id`, as it is stored; empty if there is nothing."""
+        raise NotImplementedError
+
     def transcribe(self, clips: Sequence[Clip]) -> Iterator[Transcript]:
         """As `Engine.transcribe`. Clips of one video follow each other, so the last video read is kept."""
         id, video = None, Transcript()
