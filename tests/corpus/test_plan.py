@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tvts.config import Corpus, UserError
+from tvts.corpus import lists
+from tvts.corpus import plan as plan_module
 from tvts.corpus.plan import plan, plan_facts
 from tvts.corpus.shards import PLAN_SCHEMA, read_member
 
@@ -81,6 +83,24 @@ def test_equal_lists_give_equal_bytes(tmp_path: Path) -> None:
     plan(settings, tmp_path / "a.parquet")
     plan(settings, tmp_path / "b.parquet")
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_rows_are_taken_from_columns_that_hold_more_than_2_gib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow joins the pieces of a column before it takes rows of it, which 32-bit offsets limit to 2 GiB: too much to try here."""
+    pieces: list[tuple[int, pa.DataType]] = []
+    join = plan_module._in_one_piece
+
+    def seen(table: pa.Table) -> pa.Table:
+        whole = join(table)
+        pieces.extend((column.num_chunks, column.type) for column in whole.columns)
+        return whole
+
+    monkeypatch.setattr(plan_module, "_in_one_piece", seen)
+    monkeypatch.setattr(lists, "BATCH", 7)
+    lines = [json.dumps({"id": name, "url": f"http://a.example/{name}", "caption": name}) for name in IDS]
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    assert {row["caption"] for row in planned(corpus(tmp_path / "list.jsonl"), tmp_path)} == set(IDS)
+    assert pieces == [(1, pa.large_string())] * 3
 
 
 def test_the_first_of_equal_ids_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
