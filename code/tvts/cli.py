@@ -15,8 +15,6 @@ REMEDIES = {
     errno.EISDIR: "give a file",
     errno.EACCES: "check who may read and write there",
     errno.EROFS: "write somewhere else",
-    errno.EIO: "the disk or the file system fails; run the same command again once it works",
-    errno.ESTALE: "the file system has lost sight of it; run the same command again",
     errno.ENOSPC: "free some space, then run the same command again",
     errno.EDQUOT: "free some space, then run the same command again",
 }

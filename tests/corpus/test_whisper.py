@@ -210,7 +210,7 @@ def test_a_tar_that_cannot_be_read_fails_the_job_and_blames_no_clip(tmp_path, ch
 
     with monkeypatch.context() as patch:
         patch.setattr(engine, "read_member", unreadable)
-        with pytest.raises(OSError, match="Input/output error"):
+        with pytest.raises(UserError, match=r"0\.tar: Input/output error; what is transcribed is kept"):
             transcribe_shard(*shard, settings, output)
     ids = count_heard(monkeypatch)
     transcribe_shard(*shard, settings, output)

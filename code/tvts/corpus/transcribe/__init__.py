@@ -64,7 +64,7 @@ def transcribe_shard(
 
     A clip that cannot be transcribed is a row with its status and message. What an earlier call has heard, killed or complete, is not heard
     again, unless settings, model or clip changed or it was `internal` in a complete shard. Raises `UserError` when the engine itself cannot
-    start, OSError when the tar cannot be read.
+    start or the tar cannot be read.
     """
     clips = [_clip(tar, row) for row in read_index(index).to_pylist() if row["status"] == "ok"]
     engine = make_engine(settings, threads)

@@ -57,7 +57,7 @@ class Transcript:
 class Engine(Protocol):
     """Turns clips into transcripts. Made from settings and a number of threads; raises `UserError` when it cannot work at all.
 
-    `transcribe` raises it too, if that is seen only then, and OSError if the tar cannot be read.
+    `transcribe` raises it too, if that is seen only then or the tar cannot be read.
     """
 
     model: str | None
@@ -79,14 +79,14 @@ def failure(error: Exception) -> Transcript:
 def hear(clip: Clip) -> np.ndarray | Transcript:
     """The clip's sound, float32 [samples] at 16 kHz mono; or, when there is nothing to recognise in it, its transcript.
 
-    Raises OSError if the tar cannot be read.
+    Raises UserError if the tar cannot be read.
     """
     if not clip.audio:
         return Transcript(status="no_audio")
     try:
         sound = read_audio(read_member(clip.tar, clip.offset, clip.size), RATE)[: round(clip.duration * RATE)]
-    except OSError:  # the tar cannot be read: no clip's fault
-        raise
+    except OSError as error:  # no clip's fault
+        raise UserError(f"{clip.tar}: {error.strerror}; what is transcribed is kept, run the job again") from error
     except Exception as error:
         return failure(error)
     return Transcript(status="no_speech", message="silence") if silent(sound) else sound
