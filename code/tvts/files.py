@@ -51,4 +51,4 @@ def sha256_json(value: Any) -> str:
 
 def storable(text: str) -> str:
     """`text` as UTF-8 can hold it: halves of characters, which JSON and file names may contain, are joined or replaced."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

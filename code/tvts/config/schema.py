@@ -433,7 +433,7 @@ class Jobs(Section):
 
     plan: Resources = Resources(mem_mb=8000)
     download: Resources = Resources(threads=2, mem_mb=7000, runtime=240)
-    """Per thread 3 GiB: the limits of its two worker processes. Most videos take a tenth of that."""
+    """Per thread 3 GiB: the limits of its two worker processes."""
 
     annotations: Resources = Resources(mem_mb=4000, runtime=1440)
     transcribe: Resources = Resources(threads=4, mem_mb=16000, runtime=240)
