@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 LOCK = HERE.parent / "requirements.lock"
 BASE = ["pydantic", "pyyaml", "typer", "rich", "pyarrow"]
 STAGES = {
-    "corpus": [*BASE, "av", "pocketsphinx", "yt-dlp", "webdataset"],
+    "corpus": [*BASE, "av", "ftfy", "pocketsphinx", "yt-dlp", "yt-dlp-ejs", "webdataset"],
     "transcribe": [*BASE, "av", "faster-whisper", "ftfy", "openai-whisper", "pocketsphinx", "torch"],
     "train": [*BASE, "av", "decord", "ftfy", "safetensors", "torch", "transformers"],
     "evaluate": [*BASE, "av", "decord", "ftfy", "safetensors", "scikit-learn", "torch", "transformers"],

@@ -35,6 +35,10 @@ rule plan:
         "results/benchmarks/plan/{corpus}.jsonl"
     conda:
         "../envs/corpus.yaml"
+    threads: EXPERIMENT.config.resources.plan.threads
+    resources:
+        mem_mb=EXPERIMENT.config.resources.plan.mem_mb,
+        runtime=EXPERIMENT.config.resources.plan.runtime,
     params:
         settings=lambda wildcards: settings("corpora", wildcards.corpus, exclude={"fetch", "transcribe"}),
     shell:

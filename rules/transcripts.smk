@@ -16,6 +16,10 @@ rule annotations:
         "results/benchmarks/annotations/{corpus}.jsonl"
     conda:
         "../envs/transcribe.yaml"
+    threads: EXPERIMENT.config.resources.annotations.threads
+    resources:
+        mem_mb=EXPERIMENT.config.resources.annotations.mem_mb,
+        runtime=EXPERIMENT.config.resources.annotations.runtime,
     shell:
         "tvts annotations {input} --output {output} > {log} 2>&1"
 

@@ -47,3 +47,8 @@ def sha256_file(path: str | Path) -> str:
 def sha256_json(value: Any) -> str:
     """Hex SHA-256 of a JSON-able value, independent of key order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def storable(text: str) -> str:
+    """`text` as UTF-8 can hold it: halves of characters, which JSON and file names may contain, are joined or replaced."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -2,14 +2,19 @@
 
 import gzip
 import json
+import os
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tests.corpus.test_transcribe import transcripts, write_shard
 
 from tvts.config import Transcribe, UserError
 from tvts.corpus.transcribe.captions import Captions, parse_json3, parse_vtt
 from tvts.corpus.transcribe.engine import Clip
-from tvts.corpus.transcribe.yt_temporal import YTTemporal, align, index_annotations, words
+from tvts.corpus.transcribe.yt_temporal import YTTemporal, _costs, align, index_annotations, words
+from tvts.corpus.transcripts import edit_distances
 
 
 def event(start: int, duration: int, *segments: tuple[str, int | None], **more) -> dict:
@@ -177,6 +182,29 @@ def test_any_language_is_taken_when_none_is_asked_for(tmp_path):
     assert (found.language, len(found.words)) == ("fr", 10)
 
 
+def test_any_language_is_found_for_ids_with_folders_and_by_one_listing_of_each(tmp_path, monkeypatch):
+    (tmp_path / "tar0").mkdir()
+    for name in ("k1.de", "k1.fr-orig", "k10.en", "k1.b.en", "k1-x.en"):
+        (tmp_path / "tar0" / f"{name}.vtt").write_text(RECOGNISED_VTT)
+    listed: list[str] = []
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: listed.append(str(folder)) or listdir(folder))
+    reader = Captions(Transcribe(engine="captions", annotations=str(tmp_path), language=None), 1)
+    ids = ("tar0/k1", "tar0/k10", "tar0/k1.b", "tar0/k2", "elsewhere/k1", "k1")
+    found = list(reader.transcribe([clip(id) for id in ids]))
+    assert [each.language for each in found] == ["fr", "en", "en", None, None, None]
+    assert listed == [str(tmp_path / "tar0"), str(tmp_path)]
+
+
+def test_half_a_character_is_no_end_of_a_job(tmp_path):
+    """json3 may hold halves of characters (UTF-16 surrogates) that no table can hold."""
+    said = [event(0, 900, ("half \ud83d", None), (" whole \ud83d", None), ("\ude00", None))]
+    (tmp_path / "a.en.json3").write_text(json.dumps({"events": said}))
+    shard = write_shard(tmp_path / "shard", [("a", b"", {})])
+    (row,) = transcripts(shard, Transcribe(engine="captions", annotations=str(tmp_path)))
+    assert text(row["words"]) == "half \ufffd whole \U0001f600"
+
+
 @pytest.mark.parametrize("engine", [Captions, YTTemporal])
 @pytest.mark.parametrize("folder", [None, "/no/such/folder"])
 def test_a_missing_folder_stops_the_job_in_one_line(engine, folder):
@@ -236,6 +264,26 @@ def test_alignment_stays_within_the_band_of_words():
     assert all(abs(position - column) <= 33 for column, position in enumerate(align(raw, clean)))
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (7, 300), (300, 7), (120, 100), (333, 411)])
+def test_costs_are_those_of_all_pairs_within_the_band(rows, columns):
+    letters = np.random.default_rng(0).integers(97, 101, (rows + columns, 3))
+    every = ["".join(map(chr, word)) for word in letters]
+    raw, clean = every[:rows], every[rows:]
+    width = max(0.1 * max(rows, columns), 32)
+    near = np.abs(np.arange(columns) - np.arange(rows)[:, None] * columns / rows) <= width
+    naive = [edit_distances([ord(c) for c in one], [[ord(c) for c in two] for two in clean]) for one in raw]
+    assert (_costs(raw, clean) == np.where(near, naive, 1_000_000)).all()
+
+
+def test_costs_of_a_long_talk_fit_in_memory():
+    """About 4 bytes per pair of words, and nothing else that grows with the pairs."""
+    raw, clean = [f"w{n % 50}" for n in range(2000)], [f"w{n % 40}" for n in range(2000)]
+    tracemalloc.start()
+    _costs(raw, clean)
+    assert tracemalloc.get_traced_memory()[1] < 6 * len(raw) * len(clean)
+    tracemalloc.stop()
+
+
 @pytest.mark.parametrize("raw", [["one"], ["one", "two", "three"]])
 @pytest.mark.parametrize("clean", [["One"], ["One", "two.", "Three", "four"]])
 def test_alignment_of_very_short_texts(raw, clean):
@@ -274,6 +322,31 @@ def test_shipped_lines_are_indexed_once_and_found_by_video(tmp_path, capsys):
     assert text(found[0].words) == text(found[2].words) == " ".join(CLEAN)
     assert text(found[1].words) == "like this, and put 'em"
     assert found[1].words[0]["start"] == pytest.approx(0.1)
+
+
+def test_lines_that_cannot_be_used_are_left_out_and_counted(tmp_path, capsys):
+    lines = [
+        json.dumps(annotation("latin")).encode().replace(b'"so"', b'"s\xf6"'),
+        json.dumps(annotation("half\ud83d")).encode(),
+        json.dumps(annotation({"no": "id"})).encode(),
+        b"[" * 200_000,
+        json.dumps(annotation("good")).encode(),
+    ]
+    (tmp_path / "000.jsonl").write_bytes(b"\n".join(lines))
+    index_annotations(tmp_path, tmp_path / "all.sqlite")
+    assert "4 videos, 1 lines that are no annotations" in capsys.readouterr().out
+    latin, good = read_by(tmp_path / "all.sqlite").transcribe([clip("latin"), clip("good")])
+    assert text(latin.words) == text(good.words) == " ".join(CLEAN)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "no gzip"])
+def test_a_damaged_file_of_annotations_is_named(tmp_path, damage):
+    whole = gzip.compress(b"".join(json.dumps(annotation(f"v{n}")).encode() + b"\n" for n in range(50)))
+    bad = {"truncated": whole[:-300], "flipped": whole[:100] + b"\xff" * 200 + whole[300:], "no gzip": b"hello"}
+    (tmp_path / "007.jsonl.gz").write_bytes(bad[damage])
+    with pytest.raises(UserError, match=r"007\.jsonl\.gz: damaged \(.*\); get it again"):
+        index_annotations(tmp_path, tmp_path / "all.sqlite")
+    assert not (tmp_path / "all.sqlite").exists()
 
 
 def test_a_folder_or_index_that_is_none_is_told(tmp_path):

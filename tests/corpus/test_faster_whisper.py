@@ -99,6 +99,7 @@ def test_rows_have_the_same_schema_statuses_and_guards_as_other_engines(heard: l
 def test_each_clip_says_what_the_library_says_of_it_alone(model: Path) -> None:
     ours = make_engine(settings(model))
     assert isinstance(ours, engine.Listener)
+    ours.load()
     library = faster_whisper.WhisperModel(str(model), device="cpu", compute_type="float32")
     sounds = [narration(*parts).astype(np.float32) for parts in (FIRST, SECOND)]
     for sound, transcript in zip(sounds, ours.recognise(sounds), strict=True):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import tarfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +27,7 @@ from tests.corpus.conftest import (
 )
 
 from tvts.config import Corpus, Fetch, UserError
-from tvts.config.schema import Spans
+from tvts.config.schema import Spans, Transcribe
 from tvts.corpus import fetch as module
 from tvts.corpus.cut import spans
 from tvts.corpus.fetch import fetch_shard
@@ -34,7 +35,9 @@ from tvts.corpus.media import read_all_frames, read_frames
 from tvts.corpus.plan import plan
 from tvts.corpus.shards import INDEX_SCHEMA, read_index, read_member
 from tvts.corpus.status import Failure
+from tvts.corpus.transcribe import make_reader
 from tvts.corpus.work import reopen
+from tvts.corpus.youtube import Turnstile
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -232,6 +235,64 @@ def test_a_finished_shard_tries_again_what_may_pass_and_adds_what_is_new(
         assert (fresh / "clips" / name).read_bytes() == (tmp_path / "clips" / name).read_bytes()
 
 
+def test_a_touched_list_writes_no_shard_again_and_a_changed_one_does(sources: Path, tmp_path: Path) -> None:
+    videos = videos_in(sources)
+    run(tmp_path, videos)
+    tar, index = tmp_path / "clips/0.tar", tmp_path / "clips/0.parquet"
+    made, whole = tar.stat().st_ino, (tar.read_bytes(), index.read_bytes())
+    before = time.time_ns()
+    tar.unlink()  # as Snakemake does before it runs the job again
+    run(tmp_path, videos)
+    assert (tar.read_bytes(), index.read_bytes()) == whole
+    assert tar.stat().st_ino == made
+    assert min(output.stat().st_mtime_ns for output in (tar, index)) >= before - 10**7, "newer than the list"
+    for changed in ([{**videos[0], "caption": "new"}, *videos[1:]], videos[:-1], videos):
+        run(tmp_path, changed)
+        assert tar.stat().st_ino != made
+        made = tar.stat().st_ino
+    assert (tar.read_bytes(), index.read_bytes()) == whole
+
+
+def test_spans_placed_by_words_follow_changed_words(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed = SETTINGS.model_copy(update={"spans": Spans(per_video=1, seconds=1.0, place="words")})
+    captions = tmp_path / "captions"
+
+    def say(name: str, at: int) -> None:
+        event = {"tStartMs": at, "dDurationMs": 500, "segs": [{"utf8": "here here here"}]}
+        (captions / "dir").mkdir(parents=True, exist_ok=True)
+        (captions / f"dir/{name}.en.json3").write_text(json.dumps({"events": [event]}))
+
+    def found(names: tuple[str, ...]) -> dict[str, float]:
+        words = make_reader(Transcribe(engine="captions", annotations=str(captions)))
+        return {
+            row["id"]: row["start"] for row in run(tmp_path, videos_in(sources, names), settings=placed, words=words)
+        }
+
+    names = ("long.mp4", "tall.mkv", "uneven.mp4")
+    say("long.mp4", 200)
+    say("tall.mkv", 200)
+    before = found(names)
+    handled: list[str] = []
+    real = module._Lanes._once
+
+    def once(self: Any, video: Row, deadline: float) -> list[Row]:
+        handled.append(video["id"])
+        return real(self, video, deadline)
+
+    monkeypatch.setattr(module._Lanes, "_once", once)
+    assert found(names) == before
+    assert handled == []
+    say("long.mp4", 5000)
+    say("uneven.mp4", 200)
+    after = found(names)
+    assert sorted(handled) == ["dir/long.mp4", "dir/uneven.mp4"]
+    assert after["dir/long.mp4"] > 4 > before["dir/long.mp4"]
+    assert found(names) == after
+    assert len(handled) == 2
+
+
 def test_two_jobs_of_one_shard_wait_for_each_other(sources: Path, tmp_path: Path) -> None:
     """A job that outlived its workflow, and the one that the next workflow starts."""
     told: list[list[str]] = [[], []]
@@ -270,6 +331,20 @@ def test_no_file_is_left_outside_the_outputs(
 # --- YouTube's manners ------------------------------------------------------------------------------------------------
 
 
+class Turns:
+    """Every turn is free, until there is a pause: then nobody is given one before he stops."""
+
+    def __init__(self, path: Path, per_hour: float) -> None:
+        self.paused = False
+
+    def wait(self, stopping: threading.Event) -> None:
+        if self.paused:
+            assert stopping.wait(30)
+
+    def pause(self) -> None:
+        self.paused = True
+
+
 def refuse(monkeypatch: pytest.MonkeyPatch, refused: set[str], clip: Path) -> list[str]:
     asked: list[str] = []
 
@@ -281,7 +356,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, refused: set[str], clip: Path) -> li
 
     monkeypatch.setattr(module._Lanes, "_once", once)
     monkeypatch.setattr(module, "check_tools", lambda: None)
-    monkeypatch.setattr(module, "Turnstile", lambda path, per_hour: None)
+    monkeypatch.setattr(module, "Turnstile", Turns)
     return asked
 
 
@@ -293,11 +368,25 @@ def test_a_site_that_refuses_is_left_alone_and_nothing_is_lost(
     asked = refuse(monkeypatch, {str(n) for n in range(4, 20)}, clip)
     with pytest.raises(UserError, match=r"refused 5 videos in a row .*not a bot.* finished videos are kept"):
         run(tmp_path, videos, "youtube", patience)
-    assert len(asked) <= 10
+    assert len(asked) == 9
     asked = refuse(monkeypatch, set(), clip)
     rows = run(tmp_path, videos, "youtube", patience)
     assert asked == [str(n) for n in range(4, 20)]
     assert {row["status"] for row in rows} == {"removed"}
+
+
+def test_after_a_refusal_no_lane_of_any_job_asks_again(
+    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    videos = [{"id": str(n), "url": "https://www.youtube.com/watch?v=x"} for n in range(20)]
+    asked = refuse(monkeypatch, {str(n) for n in range(20)}, clip)
+    folder, began = tmp_path / "corpus", time.time()
+    folder.mkdir()
+    monkeypatch.setattr(module, "Turnstile", lambda path, _: Turnstile(path, 36_000))
+    with pytest.raises(UserError, match=r"refused 5 videos in a row .*: no job asks for 30 minutes"):
+        run(folder, videos, "youtube", SETTINGS.model_copy(update={"attempts": 1}), threads=3)
+    assert 5 <= len(asked) <= 7
+    assert float((tmp_path / ".youtube.rate").read_text()) > began + 1800
 
 
 def test_single_refusals_are_rows(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:

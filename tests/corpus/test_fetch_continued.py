@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 from tests.corpus.conftest import GOOD, SETTINGS, Row, Site, by_id, make_plan, reply, run, videos_in
 
+from tvts.config import UserError
 from tvts.corpus import fetch as module
+from tvts.corpus import worker
+from tvts.corpus.status import Failure
+from tvts.corpus.work import reopen
 from tvts.files import sha256_file
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -102,6 +106,32 @@ def test_transient_failures_are_tried_again_by_the_next_job(
     handled = count_calls(monkeypatch)
     assert by_id(run(tmp_path, videos, "http", patience)) == {"down": "ok", "good": "ok", "last": "ok"}
     assert handled == ["down", "last"]
+
+
+def test_what_is_nobodys_fault_is_tried_again(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A yt-dlp that has grown old, or a fault of ours: mended by the next run, and `tvts retry` knows."""
+
+    def stumble(*_: Any) -> list[Row]:
+        raise Failure("internal", "Failed to extract any player response")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Lanes, "_once", stumble)
+        assert by_id(run(tmp_path, videos_in(sources, GOOD[:1]))) == {"dir/long.mp4": "internal"}
+    assert reopen(tmp_path / "clips") == (1, 1)
+    assert by_id(run(tmp_path, videos_in(sources, GOOD[:1]))) == {"dir/long.mp4": "ok"}
+
+
+def test_a_node_where_no_worker_starts_fails_the_job_and_blames_no_video(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(tmp_path, videos_in(sources, GOOD), monkeypatch, after=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "__name__", "tvts.corpus.absent")
+        with pytest.raises(UserError, match="cut worker cannot run here"):
+            run(tmp_path, videos_in(sources, GOOD))
+    handled = count_calls(monkeypatch)
+    assert set(by_id(run(tmp_path, videos_in(sources, GOOD))).values()) == {"ok"}
+    assert len(handled) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]"], ids=["empty", "half", "nothing"])

@@ -229,6 +229,11 @@ REFUSED: dict[str, tuple[Make, str, str]] = {
     "AV1 in name only": (lambda d: without_a_decoder(d, "av01"), "corrupt", ""),
     "VP9 in name only": (lambda d: without_a_decoder(d, "vp09"), "corrupt", ""),
     "HEVC in name only": (lambda d: without_a_decoder(d, "hvc1"), "corrupt", ""),
+    "no duration": (
+        lambda d: write_clip(d / "a.avi", times=[0.0], audio=None, codec="mpeg4"),
+        "corrupt",
+        "it has no duration: a single picture",
+    ),
     "hours long": (
         lambda d: write_clip(d / "a.mp4", times=[0.0, 9000.0], audio=None),
         "too_long",

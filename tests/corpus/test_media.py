@@ -253,6 +253,21 @@ def test_copies_have_equal_hashes_in_any_container(clip: Path, tmp_path: Path) -
     assert packet_hash(other, "audio") not in (None, packet_hash(clip, "audio"))
 
 
+def test_streams_without_packets_are_no_copies_of_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=5)
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        container.add_stream("aac", rate=32_000, layout="stereo")
+        container.mux(video.encode(av.VideoFrame(32, 32, "yuv420p")))
+        container.mux(video.encode(None))
+    assert probe(path).audio
+    assert packet_hash(path, "audio") is None
+    assert packet_hash(path, "video") is not None
+    (tmp_path / "text.mp4").write_text("hello")
+    assert packet_hash(tmp_path / "text.mp4", "video") is None
+
+
 def test_frames_hidden_by_an_edit_list_are_not_frames(clip: Path, tmp_path: Path) -> None:
     """A stream-copied cut: the mp4 begins with frames before time 0 that players do not show."""
     source = remux(clip, tmp_path / "copied.mp4", shift=-1.5)
@@ -322,6 +337,29 @@ def test_sound_keeps_its_place_beside_the_pictures(tmp_path: Path) -> None:
     loud = np.flatnonzero(np.abs(read_audio(data)) > 0.2)
     assert loud[0] / 16_000 == pytest.approx(0.5, abs=0.02)
     assert loud[-1] / 16_000 == pytest.approx(0.7, abs=0.02)
+
+
+def test_channels_and_rate_may_change_in_mid_file(tmp_path: Path) -> None:
+    """As broadcasts do: 1 s of stereo at 32 kHz, then 1 s of one channel at 48 kHz."""
+    path = tmp_path / "a.ts"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mp2", rate=32_000, layout="stereo")
+        for second, (rate, layout, channels) in enumerate([(32_000, "stereo", 2), (48_000, "mono", 1)]):
+            encoder = av.CodecContext.create("mp2", "w")
+            encoder.sample_rate, encoder.layout, encoder.format = rate, layout, "s16"
+            encoder.time_base = Fraction(1, rate)
+            tone = 10_000 * np.sin(2 * np.pi * TONE_HZ * np.arange(rate) / rate)
+            for at in range(0, rate, 1152):
+                part = np.repeat(tone[at : at + 1152, None], channels, 1).astype(np.int16).reshape(1, -1)
+                frame = av.AudioFrame.from_ndarray(part, format="s16", layout=layout)
+                frame.sample_rate, frame.pts, frame.time_base = rate, second * rate + at, Fraction(1, rate)
+                for packet in encoder.encode(frame):
+                    packet.stream = stream
+                    container.mux(packet)
+    samples = read_audio(path)
+    assert len(samples) == pytest.approx(32_000, abs=2000)
+    for begin in (2000, 18_000):
+        assert dominant_hz(samples[begin : begin + 12_000], 16_000) == pytest.approx(TONE_HZ, abs=2)
 
 
 def test_a_video_without_sound_says_so(tmp_path: Path) -> None:

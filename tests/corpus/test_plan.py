@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import random
 import tarfile
 from pathlib import Path
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tvts.config import Corpus, UserError
+from tvts.corpus import lists
+from tvts.corpus import plan as plan_module
 from tvts.corpus.plan import plan, plan_facts
 from tvts.corpus.shards import PLAN_SCHEMA, read_member
 
@@ -80,6 +83,24 @@ def test_equal_lists_give_equal_bytes(tmp_path: Path) -> None:
     plan(settings, tmp_path / "a.parquet")
     plan(settings, tmp_path / "b.parquet")
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_rows_are_taken_from_columns_that_hold_more_than_2_gib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow joins the pieces of a column before it takes rows of it, which 32-bit offsets limit to 2 GiB: too much to try here."""
+    pieces: list[tuple[int, pa.DataType]] = []
+    join = plan_module._in_one_piece
+
+    def seen(table: pa.Table) -> pa.Table:
+        whole = join(table)
+        pieces.extend((column.num_chunks, column.type) for column in whole.columns)
+        return whole
+
+    monkeypatch.setattr(plan_module, "_in_one_piece", seen)
+    monkeypatch.setattr(lists, "BATCH", 7)
+    lines = [json.dumps({"id": name, "url": f"http://a.example/{name}", "caption": name}) for name in IDS]
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    assert {row["caption"] for row in planned(corpus(tmp_path / "list.jsonl"), tmp_path)} == set(IDS)
+    assert pieces == [(1, pa.large_string())] * 3
 
 
 def test_the_first_of_equal_ids_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -307,6 +328,65 @@ def test_lists_of_objects(tmp_path: Path) -> None:
     (row,) = planned(corpus(tmp_path / "list.jsonl"), tmp_path)
     assert (row["id"], row["url"], row["caption"]) == ("7", "http://a.example/7", "x")
     assert counts(tmp_path)["invalid"] == 1
+
+
+def test_bad_lines_of_objects_are_left_out_and_bad_letters_replaced(tmp_path: Path) -> None:
+    lines = [
+        rb'{"id": "half", "url": "http://a.example/1", "caption": "sad \ud83d"}',
+        rb'{"id": "whole", "url": "http://a.example/2", "caption": "\ud83d\ude00"}',
+        b'{"id": "latin", "url": "http://a.example/3", "caption": "gr\xf6sser"}',
+        rb'{"id": "\ud83d", "url": "http://a.example/4"}',
+        b"[" * 200_000,
+        b'{"id": ' + b"1" * 5_000 + b"}",
+    ]
+    (tmp_path / "list.jsonl").write_bytes(b"\n".join(lines))
+    rows = planned(corpus(tmp_path / "list.jsonl"), tmp_path)
+    found = {row["id"]: row["caption"] for row in rows}
+    assert found == {"half": "sad \ufffd", "whole": "\U0001f600", "latin": "gr\ufffdsser"}
+    assert counts(tmp_path) == {"listed": 6, "duplicates": 0, "invalid": 3}
+
+
+def test_names_that_are_not_utf_8_are_left_out_and_counted(tmp_path: Path) -> None:
+    folder, tars = tmp_path / "videos", tmp_path / "tars"
+    folder.mkdir()
+    tars.mkdir()
+    for name in (b"good.mp4", b"b\xf6se.mp4"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).touch()
+    with tarfile.open(tars / "00000.tar", "w") as archive:
+        add(archive, os.fsdecode(b"b\xf6se.mp4"), b"x")
+        add(archive, "good.mp4", b"y")
+    for where, expected in ((folder, "good"), (tars, "00000/good")):
+        assert [row["id"] for row in planned(corpus(where, "local"), tmp_path)] == [expected]
+        assert counts(tmp_path) == {"listed": 2, "duplicates": 0, "invalid": 1}
+
+
+def damaged(name: str, whole: bytes, folder: Path) -> Path:
+    """A good file and a truncated one beside it; returns the bad one."""
+    folder.mkdir()
+    (folder / f"000.{name}").write_bytes(whole)
+    (folder / f"001.{name}").write_bytes(whole[:-200])
+    return folder / f"001.{name}"
+
+
+def test_of_many_files_the_damaged_one_is_named(tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"id": f"v{n}", "path": f"{n}.mp4"}) + "\n" for n in range(500))
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        add(archive, "a.mp4", bytes(600))
+        add(archive, "a.txt", bytes(600))
+    tar = packed.getvalue()[: 6 * 512]
+    bad = [
+        damaged("jsonl.gz", gzip.compress(lines.encode()), tmp_path / "lines"),
+        damaged("tar", tar, tmp_path / "tars"),
+    ]
+    (tmp_path / "list.jsonl.gz").write_bytes(gzip.compress(lines.encode())[:50] + b"\xff" * 100)
+    (tmp_path / "list.csv.gz").write_bytes(gzip.compress(b"id,path\n" + os.urandom(3000).hex().encode())[:-100])
+    whole = [tmp_path / "list.jsonl.gz", tmp_path / "list.csv.gz"]
+    for given, named in [(path.parent, path) for path in bad] + [(path, path) for path in whole]:
+        with pytest.raises(UserError) as caught:
+            plan(corpus(given, "local"), tmp_path / "plan.parquet")
+        assert str(caught.value).startswith(f"corpus list {named}: cannot be read (")
+        assert str(caught.value).endswith("); expected a whole file, text as UTF-8")
 
 
 def test_a_folder_of_videos(tmp_path: Path) -> None:

@@ -236,6 +236,13 @@ def test_pocketsphinx_takes_decoder_options_and_refuses_unknown_ones(spoken_shar
         transcripts(spoken_shard, Transcribe(engine="pocketsphinx", model=str(tmp_path / "missing")))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_tar_that_is_gone_fails_the_job_in_one_line(spoken_shard, tmp_path, threads):
+    shard = (tmp_path / "0.tar", spoken_shard[1])
+    with pytest.raises(UserError, match=r"0\.tar: No such file or directory; what is transcribed is kept"):
+        transcripts(shard, Transcribe(engine="pocketsphinx"), threads)
+
+
 def test_an_empty_shard_is_an_empty_table(tmp_path):
     assert transcripts(write_shard(tmp_path, []), Transcribe(engine="pocketsphinx"), threads=2) == []
 

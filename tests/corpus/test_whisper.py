@@ -1,5 +1,6 @@
 """Whisper through the real library, with a small random checkpoint that the test writes; and that a killed transcription continues."""
 
+import errno
 import json
 from dataclasses import asdict
 
@@ -173,7 +174,7 @@ def test_a_killed_job_continues_with_the_batch_it_was_in(tmp_path, checkpoint, m
     journal = tmp_path / ".part" / "rows.jsonl"
     noted = journal.read_text().splitlines(keepends=True)
     assert len(noted) == 4
-    journal.write_text("".join(noted[:3]) + noted[3][:40])
+    journal.write_text("".join(noted[:3]) + "\0" * 40 + "\n" + noted[3][:40])  # as a lost node leaves it
     ids, told = count_heard(monkeypatch), []
     transcribe_shard(*shard, settings, output, log=told.append)
     assert ids == ["v2", "v3", "v4"]
@@ -194,3 +195,48 @@ def test_a_shard_with_one_new_clip_listens_to_that_alone(tmp_path, checkpoint, m
     assert json.loads((tmp_path / "out_stats.json").read_text())["clips"] == 3
     transcribe_shard(*write_shard(tmp_path, clips), settings.model_copy(update={"language": "de"}), output)
     assert ids == ["v2", "v0", "v1", "v2"]
+
+
+def test_a_tar_that_cannot_be_read_fails_the_job_and_blames_no_clip(tmp_path, checkpoint, monkeypatch):
+    sound = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
+    shard = write_shard(tmp_path, [(f"v{i}", clip_bytes(sound, 1), {}) for i in range(4)])
+    settings, output = whisper_settings(checkpoint), tmp_path / "out.parquet"
+    lost, read = pq.read_table(shard[1])["offset"].to_pylist()[2], engine.read_member
+
+    def unreadable(tar, offset, size):
+        if offset >= lost:
+            raise OSError(errno.EIO, "Input/output error", str(tar))
+        return read(tar, offset, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "read_member", unreadable)
+        with pytest.raises(UserError, match=r"0\.tar: Input/output error; what is transcribed is kept"):
+            transcribe_shard(*shard, settings, output)
+    ids = count_heard(monkeypatch)
+    transcribe_shard(*shard, settings, output)
+    assert ids == ["v2", "v3"]
+    assert set(pq.read_table(output)["status"].to_pylist()) <= {"ok", "no_speech"}
+
+
+def test_clips_an_engine_stumbled_over_are_heard_again_by_the_next_run(tmp_path, checkpoint, monkeypatch):
+    sound = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
+    shard = write_shard(tmp_path, [(f"v{i}", clip_bytes(sound, 1), {}) for i in range(2)])
+    settings, output = whisper_settings(checkpoint), tmp_path / "out.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "read_audio", lambda *_: 1 / 0)
+        transcribe_shard(*shard, settings, output)
+    assert pq.read_table(output)["status"].to_pylist() == ["internal"] * 2
+    transcribe_shard(*shard, settings, output)
+    assert "internal" not in pq.read_table(output)["status"].to_pylist()
+
+
+def test_a_shard_with_nothing_new_to_hear_loads_no_model(tmp_path, checkpoint, monkeypatch):
+    sound = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
+    shard = write_shard(tmp_path, [("spoken", clip_bytes(sound, 1), {}), ("silent", clip_bytes(0 * sound, 1), {})])
+    settings, output = whisper_settings(checkpoint), tmp_path / "out.parquet"
+    transcribe_shard(*shard, settings, output)
+    whole = output.read_bytes()
+    output.unlink()
+    monkeypatch.setattr(whisper, "load_model", lambda *_, **__: pytest.fail("loaded"))
+    transcribe_shard(*shard, settings, output)
+    assert output.read_bytes() == whole

@@ -1,6 +1,7 @@
 """Worker processes: what hangs, crashes or ends costs one request, and nothing they start survives them."""
 
 import errno
+import gzip
 import json
 import os
 import signal
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.corpus.conftest import write_clip
+from tests.corpus.conftest import Site, reply, write_clip
 
 from tvts.config import Fetch, UserError
+from tvts.config.schema import Jobs
 from tvts.corpus import worker
 from tvts.corpus.status import Failure
 from tvts.corpus.worker import Worker
@@ -68,33 +70,66 @@ def test_a_hang_is_a_timeout_and_the_next_request_is_served(cutter: Worker, clip
     assert cutter.call(request(clip, tmp_path), 30)[0]["status"] == "ok"
 
 
-@pytest.mark.parametrize("sent", [signal.SIGSEGV, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [(signal.SIGSEGV, r"corrupt: cut crashed on it \(SIGSEGV\)"), (signal.SIGKILL, "transient: cut worker was killed")],
+    ids=["by the video", "from outside"],
+)
 def test_a_crash_is_a_failure_and_the_next_request_is_served(
-    cutter: Worker, clip: Path, tmp_path: Path, sent: signal.Signals
+    cutter: Worker, clip: Path, tmp_path: Path, sent: signal.Signals, said: str
 ) -> None:
     cutter.call(request(clip, tmp_path), 30)
     assert cutter._process
     os.kill(cutter._process.pid, sent)
-    with pytest.raises(Failure, match=f"corrupt: cut crashed on it \\({sent.name}\\)"):
+    with pytest.raises(Failure, match=said):
         cutter.call(request(clip, tmp_path), 30)
     assert cutter.call(request(clip, tmp_path), 30)[0]["status"] == "ok"
 
 
-def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_cannot_start_ends_the_job_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "__name__", "tvts.corpus.absent")
     with (
         Worker("cut") as broken,
-        pytest.raises(Failure, match=r"internal: cut worker ended with code 1: .*No module named tvts.corpus.absent"),
+        pytest.raises(UserError, match=r"cut worker cannot run here: .*code 1 .*No module named tvts.corpus.absent"),
     ):
         broken.call({}, 30)
 
 
-def test_memory_is_limited(cutter: Worker, clip: Path, tmp_path: Path) -> None:
-    cutter.call(request(clip, tmp_path), 30)
-    assert cutter._process
-    limits = Path(f"/proc/{cutter._process.pid}/limits").read_text()
-    (line,) = (line for line in limits.splitlines() if line.startswith("Max address space"))
-    assert line.split()[3] == str(worker.MEMORY_BYTES)
+@pytest.mark.parametrize(("kind", "limit"), [("cut", "Max address space"), ("download", "Max data size")])
+def test_memory_is_limited(kind: worker.Kind, limit: str, tmp_path: Path) -> None:
+    with Worker(kind) as limited:
+        with pytest.raises(Failure):
+            limited.call({**request(tmp_path / "absent", tmp_path), "url": "gopher://a"}, 30)
+        assert limited._process
+        limits = Path(f"/proc/{limited._process.pid}/limits").read_text()
+    (line,) = (line for line in limits.splitlines() if line.startswith(limit))
+    assert line.split()[3] == str(worker.MEMORY_BYTES[kind])
+
+
+def test_the_memory_of_all_workers_fits_what_a_job_asks_for() -> None:
+    """Each thread has a download worker and a cut worker."""
+    asked = Jobs().download
+    workers = asked.threads * (worker.MEMORY_BYTES["download"] + worker.MEMORY_BYTES["cut"])
+    assert workers < asked.mem_mb * 2**20
+
+
+def test_a_page_that_unpacks_to_more_than_memory_is_refused(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """25 kB that become 25 MB, with as much less memory."""
+    script = (
+        "import sys\nfrom tvts.corpus import worker\n"
+        "worker.MEMORY_BYTES['download'] = 80 << 20\nworker.serve(sys.argv[1])\n"
+    )
+    (tmp_path / "small.py").write_text(script)
+    monkeypatch.setattr(worker, "__name__", "small")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    packed = gzip.compress(b"<html>" + bytes(25 << 20))
+    site.replies["/bomb"] = reply(packed, content_type="text/html", **{"Content-Encoding": "gzip"})
+    settings = Fetch(allow_private_hosts=True).model_dump(mode="json")
+    asked = {"url": site.url("/bomb"), "source": "http", "folder": str(tmp_path), "settings": settings}
+    with Worker("download") as downloader, pytest.raises(Failure, match="skipped_rule: needs more memory"):
+        downloader.call(asked, 30)
 
 
 def test_workers_die_with_a_killed_parent(clip: Path, tmp_path: Path) -> None:
@@ -130,7 +165,8 @@ def test_noise_on_standard_output_does_not_disturb(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         check=True,
     )
-    (answer,) = done.stdout.splitlines()
+    ready, answer = done.stdout.splitlines(keepends=True)
+    assert ready == worker.READY
     assert json.loads(answer)["result"][0]["status"] == "ok"
 
 
@@ -138,7 +174,7 @@ def test_noise_on_standard_output_does_not_disturb(tmp_path: Path) -> None:
     ("error", "answer"),
     [
         (Failure("geo", "not here"), {"status": "geo", "message": "not here"}),
-        (MemoryError(), {"status": "skipped_rule", "message": "needs more than 4 GiB of memory"}),
+        (MemoryError(), {"status": "skipped_rule", "message": "needs more memory than one video may have"}),
         (ZeroDivisionError("by\nzero"), {"status": "internal", "message": "ZeroDivisionError: by\nzero"}),
         (OSError(errno.EIO, "I/O error"), {"status": "internal", "message": "OSError: [Errno 5] I/O error"}),
     ],

@@ -2,13 +2,15 @@
 
 import multiprocessing
 import shutil
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
 
-from tvts import cli
+from tvts.commands import corpus as commands
 from tvts.config import Corpus, UserError
 from tvts.corpus import youtube
 from tvts.corpus.youtube import Turnstile, check_tools
@@ -16,7 +18,7 @@ from tvts.corpus.youtube import Turnstile, check_tools
 
 def take(path: Path, per_hour: float, count: int) -> None:
     for _ in range(count):
-        Turnstile(path, per_hour).wait()
+        Turnstile(path, per_hour).wait(threading.Event())
 
 
 def test_turns_are_spaced_over_processes(tmp_path: Path) -> None:
@@ -33,14 +35,44 @@ def test_turns_are_spaced_over_processes(tmp_path: Path) -> None:
     assert float((tmp_path / "rate").read_text()) >= began + 12 * 0.03
 
 
-def test_waiting_long_enough_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
+class Slept(threading.Event):
+    """Sleeps no time, but notes how long it was told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout or 0.0)
+        return False
+
+
+def test_waiting_long_enough_costs_nothing(tmp_path: Path) -> None:
+    slept = Slept()
     (tmp_path / "rate").write_text("1000.0")
-    Turnstile(tmp_path / "rate", 720).wait()
-    Turnstile(tmp_path / "rate", 720).wait()
-    assert slept[0] == 0
-    assert 4 < slept[1] <= 5
+    Turnstile(tmp_path / "rate", 720).wait(slept)
+    Turnstile(tmp_path / "rate", 720).wait(slept)
+    assert slept.seconds[0] == 0
+    assert 4 < slept.seconds[1] <= 5
+
+
+def test_a_pause_holds_for_every_job(tmp_path: Path) -> None:
+    slept = Slept()
+    Turnstile(tmp_path / "rate", 720).wait(slept)
+    Turnstile(tmp_path / "rate", 720).pause()
+    Turnstile(tmp_path / "rate", 720).wait(slept)
+    assert 1799 < slept.seconds[1] <= 1800
+    Turnstile(tmp_path / "rate", 720).pause()
+    assert float((tmp_path / "rate").read_text()) > time.time() + 1800, "a later turn stays as late"
+
+
+def test_who_stops_does_not_wait_for_a_turn(tmp_path: Path) -> None:
+    (tmp_path / "rate").write_text(repr(time.time() + 1000))
+    stopping = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(Turnstile(tmp_path / "rate", 720).wait, stopping)
+        stopping.set()
+        waiting.result(timeout=30)
 
 
 def test_missing_tools_are_told_before_anything_is_planned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -50,7 +82,7 @@ def test_missing_tools_are_told_before_anything_is_planned(monkeypatch: pytest.M
     (tmp_path / "ids.txt").write_text("dQw4w9WgXcQ\n")
     settings = Corpus(source="youtube", list=str(tmp_path / "ids.txt"), shards=1).model_dump_json()
     with pytest.raises(UserError, match="no JavaScript runtime found"):
-        cli.plan(settings, tmp_path / "plan.parquet")
+        commands.plan(settings, tmp_path / "plan.parquet")
     assert not (tmp_path / "plan.parquet").exists()
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(youtube, "find_spec", lambda name: None)
@@ -58,5 +90,5 @@ def test_missing_tools_are_told_before_anything_is_planned(monkeypatch: pytest.M
         check_tools()
     monkeypatch.setattr(youtube, "find_spec", lambda name: ModuleSpec(name, None))
     check_tools()
-    cli.plan(settings, tmp_path / "plan.parquet")
+    commands.plan(settings, tmp_path / "plan.parquet")
     assert (tmp_path / "plan.parquet").exists()

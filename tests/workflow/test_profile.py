@@ -50,3 +50,10 @@ def test_the_trainer_is_started_by_srun(rules: dict[str, str]) -> None:
     command = rules["pretrain"].partition("shell:")[2]
     assert "TVTS_REQUEUE=${{SLURM_JOB_ID:-}} exec ${{SLURM_JOB_ID:+srun " in command
     assert "tee" not in command, "a pipe would keep signals from the trainer"
+
+
+@pytest.mark.parametrize("rule", ["plan", "annotations"])
+def test_whole_lists_are_read_within_their_own_limits(rules: dict[str, str], rule: str) -> None:
+    """Six million annotations take 80 minutes; the profile gives an hour to rules that ask for nothing."""
+    for resource in ("threads", "mem_mb", "runtime"):
+        assert f"EXPERIMENT.config.resources.{rule}.{resource}" in rules[rule]

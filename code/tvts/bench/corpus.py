@@ -68,6 +68,8 @@ def bench_corpus(
         costs, rows = _cut(videos, fetch, folder, seconds)
         clips = _pack(rows, folder)
         engine = make_engine(transcribe, threads)
+        if isinstance(engine, Listener):
+            engine.load()
         begun, spent = time.perf_counter(), _core_seconds()
         heard = clips[: 2 * transcribe.batch_size if isinstance(engine, Listener) else MIN_CLIPS]
         transcripts = list(engine.transcribe(heard))

@@ -441,7 +441,11 @@ class Jobs(Section):
     videos_per_hour: Count = 300
     """YouTube: videos asked for, by all jobs of all corpora together. About 300 is what a guest session is given."""
 
-    download: Resources = Resources(threads=2, mem_mb=4000, runtime=240)
+    plan: Resources = Resources(mem_mb=8000)
+    download: Resources = Resources(threads=2, mem_mb=7000, runtime=240)
+    """Per thread 3 GiB: the limits of its two worker processes."""
+
+    annotations: Resources = Resources(mem_mb=4000, runtime=1440)
     transcribe: Resources = Resources(threads=4, mem_mb=16000, runtime=240)
     dataset: Resources = Resources(mem_mb=4000)
     embed: Resources = Resources(threads=4, mem_mb=16000, runtime=240)

@@ -27,6 +27,8 @@ def cut(request: dict[str, Any]) -> list[dict[str, Any]]:
     settings = Fetch.model_validate(request["settings"])
     video, audio = Path(request["video"]), Path(request["audio"]) if request["audio"] else None
     found = probe(video)
+    if found.duration <= 0:
+        raise Failure("corrupt", "it has no duration: a single picture")
     if found.duration > settings.max_video_seconds:
         raise Failure("too_long", f"{found.duration:.0f} s; at most {settings.max_video_seconds:g} s are accepted")
     said = request.get("said") or []

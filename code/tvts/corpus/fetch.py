@@ -3,13 +3,14 @@
 Tar and index depend on what was found alone. What it took to find it (seconds, attempts) is in `{shard}_stats.json` beside them.
 """
 
+import hashlib
 import json
 import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -20,12 +21,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tvts.config import Fetch, UserError
-from tvts.corpus.shards import INDEX_SCHEMA, TarWriter, read_plan, stats_of
+from tvts.corpus.shards import INDEX_SCHEMA, TarWriter, read_plan, stats_of, with_said
 from tvts.corpus.status import RETRYABLE, Failure, Status
 from tvts.corpus.transcribe.engine import Reader
 from tvts.corpus.work import Work, opened_folder
 from tvts.corpus.worker import Worker
-from tvts.corpus.youtube import REFUSALS_IN_A_ROW, Turnstile, check_tools
+from tvts.corpus.youtube import PAUSE_SECONDS, REFUSALS_IN_A_ROW, Turnstile, check_tools
 from tvts.files import atomic, read_json, sha256_json, write_json
 
 Source = Literal["youtube", "http", "local"]
@@ -56,14 +57,17 @@ def fetch_shard(
 ) -> None:
     """Write `tar` and `index` of one shard of `plan`. A video that cannot be used becomes a row of the index with its status.
 
-    `threads` videos are handled at a time. Videos finished by an earlier call with the same settings, killed or complete, are kept;
-    failures that may have passed are tried again. `videos_per_hour` is YouTube's share, over all corpora beside this one; `words` reads the
-    transcripts that spans are placed by. Raises UserError if the site refuses to serve (finished videos are kept for the next call).
+    `threads` videos are handled at a time. Videos finished by an earlier call with the same settings, killed or complete, are kept, but for
+    failures that may have passed and, if `words` reads the transcripts that spans are placed by, videos with another transcript than then.
+    `videos_per_hour` is YouTube's share, over all corpora beside this one. Raises UserError if the site refuses to serve or no worker can
+    start here (finished videos are kept for the next call).
     """
     if source == "youtube":
         check_tools()
     began = datetime.now(UTC)
     videos = read_plan(plan, shard).to_pylist()
+    for video in videos:
+        video["said"] = hashlib.sha256(words.source(video["id"])).hexdigest()[:16] if words else None
     made_by = [source, settings.model_dump(mode="json", exclude={"timeout_seconds", "attempts"}), seed]
     with opened_folder(tar, sha256_json(made_by)) as folder:
         work = Work(folder)
@@ -75,7 +79,10 @@ def fetch_shard(
         with _Lanes(work, source, settings, seed, threads, turnstile, words) as lanes:
             for key, rows in _progress(lanes.handle_all(todo), f"shard {shard}", len(finished), len(videos), log):
                 finished[key] = rows
-        _assemble(videos, finished, work, tar, index)
+        if work.unchanged(videos, finished):
+            work.restore(tar, index)
+        else:
+            _assemble(videos, finished, work, tar, index)
         _write_stats(stats_of(index), finished, began)
         work.keep(tar, index)
     counts = Counter(rows[0]["status"] for rows in finished.values())
@@ -126,10 +133,10 @@ class _Lanes:
             yield futures[future], future.result()
 
     def _handle(self, video: Row) -> list[Row]:
-        if self._refusal is not None:
-            raise self._refusal
-        if self._turnstile is not None:
-            self._turnstile.wait()
+        if self._turnstile is not None and not self._stopping.is_set():
+            self._turnstile.wait(self._stopping)
+        if self._stopping.is_set():
+            raise self._refusal or CancelledError
         began = time.monotonic()
         deadline = began + self.settings.timeout_seconds
         for attempt in range(1, self.settings.attempts + 1):
@@ -138,17 +145,19 @@ class _Lanes:
                 break
             except Failure as failure:
                 if self._stopping.is_set():
-                    raise
+                    raise self._refusal or failure from None
                 rows = [{"span": 0, "status": failure.status, "message": failure.message}]
                 pause = BACKOFF_SECONDS * 2 ** (attempt - 1)
                 if failure.status not in RETRYABLE or time.monotonic() + pause >= deadline:
                     break
                 if attempt < self.settings.attempts and self._stopping.wait(pause):
-                    raise
+                    raise self._refusal or failure from None
         self._count_refusals(rows[0]["status"], rows[0].get("message"))
         seconds = round(time.monotonic() - began, 3)
         for row in rows:
-            row.update(id=video["id"], url=video["url"] or video["path"], attempts=attempt, seconds=seconds)
+            row.update(
+                id=video["id"], url=video["url"] or video["path"], attempts=attempt, seconds=seconds, said=video["said"]
+            )
         self.work.record(video["key"], rows)
         return rows
 
@@ -183,12 +192,15 @@ class _Lanes:
         return found
 
     def _count_refusals(self, status: Status, message: str | None) -> None:
-        """Stop asking a site that refuses everything: rows must not blame the videos."""
+        """Stop asking a site that refuses everything, in all jobs: rows must not blame the videos."""
         self._blocked = self._blocked + 1 if status == "blocked" else 0
-        if self.source == "youtube" and self._blocked >= REFUSALS_IN_A_ROW:
+        if self._turnstile is not None and self._blocked >= REFUSALS_IN_A_ROW:
+            self._turnstile.pause()
             self._refusal = UserError(
-                f"the site refused {self._blocked} videos in a row ({message}); finished videos are kept, run the job again later"
+                f"the site refused {self._blocked} videos in a row ({message}); finished videos are kept, run the job again later:"
+                f" no job asks for {PAUSE_SECONDS / 60:.0f} minutes"
             )
+            self._stopping.set()
             raise self._refusal
 
 
@@ -228,7 +240,8 @@ def _assemble(videos: list[Row], finished: dict[str, list[Row]], work: Work, tar
                 rows.append(row)
         writer.close()
     with atomic(index) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA), temporary, compression="zstd")
+        table = with_said(pa.Table.from_pylist(rows, INDEX_SCHEMA), {video["key"]: video["said"] for video in videos})
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def _add_clip(writer: TarWriter, row: Row, url: str | None, clip: Path | bytes) -> tuple[int, int]:

@@ -1,9 +1,11 @@
 """Reading what a corpus is made of: tables, text files, annotation files, or a folder of videos or of video2dataset's tars."""
 
+import contextlib
 import gzip
 import itertools
 import json
 import tarfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from tvts.config import Corpus, UserError
+from tvts.corpus.status import one_line
+from tvts.files import storable
 
 NEEDED = {"youtube": ("id",), "http": ("id", "url"), "local": ("id", "path")}
 COLUMNS = ("id", "url", "path", "caption")
@@ -34,11 +38,8 @@ def read_list(corpus: Corpus) -> tuple[pa.Table, int]:
     path = Path(corpus.list)
     if not path.exists():
         raise UserError(f"corpus list {path}: no such file; {corpus.obtain}")
-    try:
+    with _readable(path):
         table, unparsed = _read(path, corpus)
-    except (pa.ArrowInvalid, UnicodeDecodeError, tarfile.TarError, gzip.BadGzipFile) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"corpus list {path}: cannot be read ({reason}); expected UTF-8 {path.suffix[1:]}") from error
     needed = NEEDED[corpus.source]
     missing = [name for name in needed if name not in table.column_names]
     if missing:
@@ -46,6 +47,20 @@ def read_list(corpus: Corpus) -> tuple[pa.Table, int]:
             f"corpus list {path}: column {missing[0]!r} is missing; source {corpus.source} needs {' and '.join(needed)}"
         )
     return table, unparsed
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise UserError that names `path` for whatever is wrong with the file."""
+    try:
+        yield
+    except (pa.ArrowInvalid, UnicodeDecodeError, tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's trouble, not the file's
+            raise
+        reason = one_line(str(error).partition("\n")[0])
+        raise UserError(
+            f"corpus list {path}: cannot be read ({reason}); expected a whole file, text as UTF-8"
+        ) from error
 
 
 def _read(path: Path, corpus: Corpus) -> tuple[pa.Table, int]:
@@ -104,15 +119,18 @@ def _read_folder(folder: Path, corpus: Corpus) -> tuple[pa.Table, int]:
 
 
 def _read_rows(rows: Iterable[Row | None], corpus: Corpus) -> tuple[pa.Table, int]:
-    """Rows (None: could not be parsed) as a table."""
+    """Rows (None: could not be parsed) as a table. Names of files and members that are not UTF-8 could not be parsed either."""
     unparsed = 0
 
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal unparsed
         iterator = iter(rows)
         while batch := list(itertools.islice(iterator, BATCH)):
-            unparsed += batch.count(None)
-            yield pa.RecordBatch.from_pylist([row for row in batch if row is not None], schema)
+            usable = [
+                row for row in batch if row is not None and all(text == storable(text) for text in row.values() if text)
+            ]
+            unparsed += len(batch) - len(usable)
+            yield pa.RecordBatch.from_pylist(usable, schema)
 
     schema = pa.schema([(name, pa.string()) for name in COLUMNS])
     return _tidy(batches(), list(COLUMNS), corpus), unparsed
@@ -121,7 +139,7 @@ def _read_rows(rows: Iterable[Row | None], corpus: Corpus) -> tuple[pa.Table, in
 def _json_lines(paths: list[Path]) -> Iterator[Row | None]:
     for path in paths:
         unpack: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
-        with unpack(path, "rt", encoding="utf-8") as lines:
+        with _readable(path), unpack(path, "rt", encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 yield _json_row(line)
 
@@ -130,13 +148,13 @@ def _json_row(line: str) -> Row | None:
     """A line of a list, or of YT-Temporal's annotations (`info` is youtube-dl's); None if it is neither."""
     try:
         entry = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(entry, dict):
         return None
     info = entry["info"] if isinstance(entry.get("info"), dict) else entry
     row = {"id": info.get("display_id") or info.get("id"), **{name: entry.get(name) for name in COLUMNS[1:]}}
-    return {name: None if value is None else str(value) for name, value in row.items()}
+    return {name: None if value is None else storable(str(value)) for name, value in row.items()}
 
 
 def _tar_members(tars: list[Path]) -> Iterator[Row]:
@@ -146,7 +164,7 @@ def _tar_members(tars: list[Path]) -> Iterator[Row]:
     """
     for tar in tars:
         found: dict[str, Row] = {}
-        with tarfile.open(tar, "r:") as archive:
+        with _readable(tar), tarfile.open(tar, "r:") as archive:
             for member in archive:
                 folder, _, name = member.name.rpartition("/")
                 stem, _, suffix = name.partition(".")

@@ -102,10 +102,16 @@ def _shards(keys: np.ndarray, corpus: Corpus) -> np.ndarray:
 def _write(table: pa.Table, rows: np.ndarray, keys: np.ndarray, corpus: Corpus, output: Path, facts: PlanFacts) -> None:
     """Write the given rows of the list, group by group."""
     schema = PLAN_SCHEMA.with_metadata({FACTS: json.dumps(facts, sort_keys=True)})
+    whole = _in_one_piece(table)
     with atomic(output) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for at in range(0, len(rows), ROW_GROUP):
-            group, key = table.take(rows[at : at + ROW_GROUP]), keys[at : at + ROW_GROUP]
+            group, key = whole.take(rows[at : at + ROW_GROUP]).cast(table.schema), keys[at : at + ROW_GROUP]
             url, path = addresses(group, corpus)
             caption = group["caption"] if "caption" in group.column_names else pa.nulls(len(group), pa.string())
             text = pc.utf8_lpad(pc.cast(pa.array(key), pa.string()), KEY_DIGITS, "0")
             writer.write_table(pa.table([group["id"], url, path, caption, _shards(key, corpus), text], schema=schema))
+
+
+def _in_one_piece(table: pa.Table) -> pa.Table:
+    """`table` of strings as one chunk: taking rows from many joins them first, each time, and fails above 2 GiB."""
+    return table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names])).combine_chunks()

@@ -1,6 +1,7 @@
 """Shards: a webdataset tar of clips, the Parquet index that finds each clip in it, and the plan that says which videos belong to it."""
 
 import io
+import json
 import os
 import tarfile
 from pathlib import Path
@@ -47,6 +48,8 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 
+SAID = b"said"
+
 
 def stats_of(shard: Path) -> Path:
     """Where it is written what a file of a shard has cost: beside it, as video2dataset names it."""
@@ -80,6 +83,19 @@ def _read(path: Path, schema: pa.Schema, what: str, filters: list[tuple[str, str
         raise UserError(f"{path}: no such {what}; run the stage that writes it") from error
     except pa.ArrowInvalid as error:
         raise UserError(f"{path}: not a readable {what} ({error}); delete it and rerun the stage") from error
+
+
+def with_said(index: pa.Table, said: dict[str, str | None]) -> pa.Table:
+    """`index` with, in its metadata, the hash of the transcript by which a video's spans were placed; as it is where none was."""
+    if not any(said.values()):
+        return index
+    return index.replace_schema_metadata({SAID: json.dumps(said, sort_keys=True)})
+
+
+def said_in(index: pa.Table) -> dict[str, str]:
+    """What `with_said` noted: key of a video -> hash of its transcript."""
+    found: dict[str, str] = json.loads((index.schema.metadata or {}).get(SAID, "{}"))
+    return found
 
 
 def read_member(tar: Path, offset: int, size: int) -> bytes:

@@ -11,8 +11,10 @@ Status = Literal[
 STATUSES: tuple[Status, ...] = get_args(Status)
 RETRYABLE: frozenset[Status] = frozenset({"transient", "blocked"})
 """Failures that may pass soon: tried again within the job."""
-PASSING: frozenset[Status] = RETRYABLE | {"timeout"}
-"""Failures that may have passed by the next job: tried again when the shard is continued or made again."""
+PASSING: frozenset[Status] = RETRYABLE | {"timeout", "internal"}
+"""Failures that may have passed by the next job (`internal`: mended, or a yt-dlp that has grown old was replaced): tried again when the
+shard is continued or made again.
+"""
 
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors that are no video's fault: they end the job, so that no row blames a video."""

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from tvts.config.schema import Cleaning
+from tvts.files import storable
 
 
 class Word(TypedDict):
@@ -52,8 +53,8 @@ _LONGEST_PHRASE = 8
 
 
 def word(text: str, start: float, end: float, probability: float = 1.0) -> Word:
-    """A `Word`."""
-    return {"word": text, "start": start, "end": end, "probability": probability}
+    """A `Word`; its text comes from files that may hold anything."""
+    return {"word": storable(text), "start": start, "end": end, "probability": probability}
 
 
 def repair_times(words: list[Word], duration: float) -> tuple[list[Word], list[str]]:

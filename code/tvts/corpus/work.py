@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from tvts.config import UserError
 from tvts.corpus.media.container import MEMBER
-from tvts.corpus.shards import read_index, read_member
+from tvts.corpus.shards import read_index, read_member, said_in
 from tvts.corpus.status import PASSING
 from tvts.files import read_json, sha256_file, write_json
 
@@ -97,11 +97,12 @@ class Work:
 
     def finished(self, video: Row) -> list[Row] | None:
         """Rows of a video that needs no more work: handled before, its clips still whole, its failure a lasting one, its file or address
-        the same as then.
+        and what is `said` in it the same as then.
         """
         recorded = self.folder / f"{video['key']}.json"
         for rows, noted in ((_recorded(recorded), recorded), (self._kept.get(video["key"]), self._index)):
-            if rows and (rows[0]["id"], rows[0]["url"]) == (video["id"], video["url"] or video["path"]):
+            now = (video["id"], video["url"] or video["path"], video["said"])
+            if rows and (rows[0]["id"], rows[0]["url"], rows[0].get("said")) == now:
                 lasting = not any(row["status"] in PASSING for row in rows)
                 if lasting and not _changed(video["path"], rows, noted) and all(map(self._whole, rows)):
                     return rows
@@ -115,6 +116,19 @@ class Work:
         """The clip of a finished row."""
         return self.folder / row["file"] if "file" in row else read_member(self._tar, row["offset"], row["size"])
 
+    def unchanged(self, videos: list[Row], finished: dict[str, list[Row]]) -> bool:
+        """Whether the shard as it was completed before holds exactly these videos, with these captions and finished rows."""
+        captions = {key: rows[0]["caption"] for key, rows in self._kept.items()}
+        same = bool(captions) and captions == {video["key"]: video["caption"] for video in videos}
+        return same and all(finished[key] is rows for key, rows in self._kept.items())
+
+    def restore(self, tar: Path, index: Path) -> None:
+        """Give the shard as it was completed before its names again; it is as new as if it had been made now."""
+        for kept, output in ((self._tar, tar), (self._index, index)):
+            output.unlink(missing_ok=True)
+            os.link(kept, output)
+            os.utime(output)
+
     def keep(self, tar: Path, index: Path) -> None:
         """The shard is complete."""
         keep(self.folder, {tar: self._tar, index: self._index})
@@ -124,8 +138,11 @@ class Work:
         kept: dict[str, list[Row]] = {}
         if self._tar.exists():
             with contextlib.suppress(UserError):
-                for row in read_index(self._index).to_pylist():
-                    kept.setdefault(row["key"].partition("_")[0], []).append(row)
+                index = read_index(self._index)
+                said = said_in(index)
+                for row in index.to_pylist():
+                    key = row["key"].partition("_")[0]
+                    kept.setdefault(key, []).append({**row, "said": said.get(key)})
         return kept
 
     def _whole(self, row: Row) -> bool:

@@ -1,15 +1,21 @@
 """Manners and needs when the source is YouTube: how often to ask, when to stop asking, what must be installed."""
 
+import contextlib
 import fcntl
 import shutil
+import threading
 import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TextIO
 
 from tvts.config import UserError
 
 REFUSALS_IN_A_ROW = 5
 """After so many the site is asked no more: it would refuse the rest too."""
+PAUSE_SECONDS = 1800.0
+"""How long no job asks a site that refused: neither those beside the one it refused, nor those that try again."""
 JS_RUNTIMES = ("deno", "node", "bun", "quickjs")
 """yt-dlp needs one of these, and its scripts, to read YouTube's player."""
 
@@ -31,12 +37,24 @@ class Turnstile:
         self.path = path
         self.seconds = 3600 / per_hour
 
-    def wait(self) -> None:
-        """Take the next free turn and sleep until it comes."""
+    def wait(self, stopping: threading.Event) -> None:
+        """Take the next free turn and sleep until it comes, or until `stopping`."""
+        with self._next() as (file, free):
+            turn = max(time.time(), free)
+            file.write(repr(turn + self.seconds))
+        stopping.wait(max(0.0, turn - time.time()))
+
+    def pause(self) -> None:
+        """Give nobody a turn for `PAUSE_SECONDS`."""
+        with self._next() as (file, free):
+            file.write(repr(max(free, time.time() + PAUSE_SECONDS)))
+
+    @contextlib.contextmanager
+    def _next(self) -> Iterator[tuple[TextIO, float]]:
+        """The file, locked and emptied, and the time of the next free turn that was in it."""
         with self.path.open("a+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
-            turn = max(time.time(), float(file.read() or 0))
+            free = float(file.read() or 0)
             file.truncate(0)
-            file.write(repr(turn + self.seconds))
-        time.sleep(max(0.0, turn - time.time()))
+            yield file, free

@@ -1,9 +1,12 @@
 """Sound: any audio stream as mono float samples on the video's clock."""
 
+import contextlib
+import itertools
 from collections.abc import Iterator
 
 import av
 import numpy as np
+from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.container import InputContainer
 
@@ -58,19 +61,27 @@ def _place(samples: np.ndarray, at: int, piece: np.ndarray) -> bool:
 
 
 def _resampled(container: InputContainer, rate: int) -> Iterator[tuple[np.ndarray, float]]:
-    """Decoded audio as (mono float32 samples, time of the first, seconds): the mean of the channels. Damaged packets are passed over."""
-    stream = container.streams.audio[0]
-    stream.codec_context.thread_count = 1
-    resampler = AudioResampler(format="fltp", rate=rate)
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
-            continue
-        for frame in [*frames, None] if packet.size == 0 else frames:
+    """Decoded audio as (mono float32 samples, time of the first, seconds): the mean of the channels.
+
+    A new resampler is made where channels or rate change in mid-file, as they do in recorded broadcasts.
+    """
+    for _, frames in itertools.groupby(
+        _decoded(container), lambda frame: (frame.layout.name, frame.rate, frame.format.name)
+    ):
+        resampler = AudioResampler(format="fltp", rate=rate)
+        for frame in itertools.chain(frames, [None]):
             for out in resampler.resample(frame):
                 if out.time is not None:
                     yield out.to_ndarray().mean(axis=0), out.time
+
+
+def _decoded(container: InputContainer) -> Iterator[AudioFrame]:
+    """Frames of the first audio stream. Damaged packets are passed over."""
+    stream = container.streams.audio[0]
+    stream.codec_context.thread_count = 1
+    for packet in container.demux(stream):
+        with contextlib.suppress(av.error.InvalidDataError):
+            yield from packet.decode()
 
 
 def read_audio(source: Source, rate: int = RATE) -> np.ndarray:

@@ -67,14 +67,15 @@ def packet_hash(source: Source, kind: Literal["video", "audio"]) -> str | None:
 
     Equal hashes are copies; the reverse does not hold, as an upload that was encoded again differs.
     """
-    digest = hashlib.blake2b(digest_size=8)
+    digest, size = hashlib.blake2b(digest_size=8), 0
     with contextlib.suppress(Failure), opened(source) as container:
         if kind == "audio" and not container.streams.audio:
             return None
         stream = video_stream(container) if kind == "video" else container.streams.audio[0]
         for packet in container.demux(stream):
             digest.update(bytes(packet))
-    return digest.hexdigest()
+            size += packet.size
+    return digest.hexdigest() if size else None
 
 
 def display_size(stream: VideoStream) -> tuple[int, int]:

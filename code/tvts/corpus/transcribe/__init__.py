@@ -63,7 +63,8 @@ def transcribe_shard(
     """Write the transcripts of a shard's ok clips, in index order (`TRANSCRIPT_SCHEMA`).
 
     A clip that cannot be transcribed is a row with its status and message. What an earlier call has heard, killed or complete, is not heard
-    again, unless settings, model or clip changed. Raises `UserError` when the engine itself cannot start.
+    again, unless settings, model or clip changed or it was `internal` in a complete shard. Raises `UserError` when the engine itself cannot
+    start or the tar cannot be read.
     """
     clips = [_clip(tar, row) for row in read_index(index).to_pylist() if row["status"] == "ok"]
     engine = make_engine(settings, threads)
@@ -91,9 +92,10 @@ def _clip(tar: Path, row: Row) -> Clip:
 
 
 def _kept(path: Path) -> dict[tuple[str, str], Row]:
-    """Rows of the shard as it was transcribed before."""
+    """Rows of the shard as it was transcribed before; clips that an engine stumbled over are heard again."""
     with contextlib.suppress(FileNotFoundError, pa.ArrowInvalid):
-        return {(row["key"], row["sha256"]): row for row in pq.read_table(path, schema=TRANSCRIPT_SCHEMA).to_pylist()}
+        rows = pq.read_table(path, schema=TRANSCRIPT_SCHEMA).to_pylist()
+        return {(row["key"], row["sha256"]): row for row in rows if row["status"] != "internal"}
     return {}
 
 
@@ -103,7 +105,10 @@ def _noted(journal: Path, todo: list[Clip], batch_size: int) -> list[Row]:
     if journal.exists():
         lines = journal.read_text(encoding="utf-8").split("\n")[:-1]
         for line, clip in zip(lines, todo, strict=False):
-            row = json.loads(line)
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # a lost node leaves zeros
+                break
             if (row["key"], row["sha256"]) != (clip.key, clip.sha256):
                 break
             rows.append(row)

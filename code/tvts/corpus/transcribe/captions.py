@@ -7,13 +7,18 @@ their words are spread over the cue and flagged `estimated_times`.
 
 import html
 import json
+import os
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tvts.config import Transcribe
 from tvts.corpus.transcribe.engine import Piece, Reader, Transcript, spread
 from tvts.corpus.transcripts import Word
+from tvts.files import storable
 
 _SOUND = re.compile(r"\[[^\]]*\]|\([^)]*\)|[♪♫]+|>>+")
 _TAG = re.compile(r"<[^>]*>")
@@ -26,28 +31,52 @@ _SETTLED_SECONDS = 0.02
 class Captions(Reader):
     """Reads `transcribe.annotations`: the recognised track of `transcribe.language` first, json3 before VTT."""
 
+    def __init__(self, settings: Transcribe, threads: int) -> None:
+        super().__init__(settings, threads)
+        self._names = cache(_sorted_names)
+
     def read(self, id: str) -> Transcript:
-        for path, language in self._tracks(id):
-            if path.is_file():
-                text = path.read_text(encoding="utf-8", errors="replace")
-                words, timed = parse_json3(text) if path.suffix == ".json3" else parse_vtt(text)
-                return Transcript(words, language, [] if timed else ["estimated_times"])
-        wanted = f"{id}.{self.language or '*'}.json3 or .vtt"
-        return Transcript(status="no_captions", message=f"no {wanted} in {self.folder}")
+        track = self._track(id)
+        if track is None:
+            wanted = f"{id}.{self.language or '*'}.json3 or .vtt"
+            return Transcript(status="no_captions", message=f"no {wanted} in {self.folder}")
+        path, language = track
+        text = path.read_text(encoding="utf-8", errors="replace")
+        words, timed = parse_json3(text) if path.suffix == ".json3" else parse_vtt(text)
+        return Transcript(words, language, [] if timed else ["estimated_times"])
+
+    def source(self, id: str) -> bytes:
+        track = self._track(id)
+        return track[0].read_bytes() if track else b""
+
+    def _track(self, id: str) -> tuple[Path, str | None] | None:
+        """The file to read and its language."""
+        return next((found for found in self._tracks(id) if found[0].is_file()), None)
 
     def _tracks(self, id: str) -> Iterator[tuple[Path, str | None]]:
+        any_language = self._in_any_language(id) if self.language is None else []
         for suffix in (".json3", ".vtt"):
-            if self.language is None:
-                found = (
-                    path
-                    for path in self.folder.iterdir()
-                    if path.suffix == suffix and path.stem.rpartition(".")[0] == id
-                )
-                for path in sorted(found, key=lambda path: (not path.stem.endswith("-orig"), path.name)):
-                    yield path, path.stem.rpartition(".")[2].removesuffix("-orig")
-            else:
+            for path in any_language:
+                if path.suffix == suffix:
+                    yield path, storable(path.stem.rpartition(".")[2].removesuffix("-orig"))
+            if self.language is not None:
                 for name in (f"{id}.{self.language}-orig", f"{id}.{self.language}", id):
                     yield self.folder / f"{name}{suffix}", self.language
+
+    def _in_any_language(self, id: str) -> list[Path]:
+        """Files named ID.LANGUAGE.SUFFIX, original tracks first. Each folder is listed once: there may be millions of files in it."""
+        folder, name = (self.folder / id).parent, Path(id).name
+        names = self._names(folder)
+        begin, end = (
+            bisect_left(names, f"{name}."),
+            bisect_left(names, f"{name}/"),
+        )  # `/` follows `.`, and is in no name
+        paths = [folder / found for found in names[begin:end] if Path(found).stem.rpartition(".")[0] == name]
+        return sorted(paths, key=lambda path: (not path.stem.endswith("-orig"), path.name))
+
+
+def _sorted_names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder)) if folder.is_dir() else []
 
 
 def parse_json3(text: str) -> tuple[list[Word], bool]:

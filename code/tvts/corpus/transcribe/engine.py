@@ -55,7 +55,10 @@ class Transcript:
 
 
 class Engine(Protocol):
-    """Turns clips into transcripts. Made from settings and a number of threads; raises `UserError` when it cannot work at all."""
+    """Turns clips into transcripts. Made from settings and a number of threads; raises `UserError` when it cannot work at all.
+
+    `transcribe` raises it too, if that is seen only then or the tar cannot be read.
+    """
 
     model: str | None
     """SHA-256 of the model; none for engines without one."""
@@ -74,11 +77,16 @@ def failure(error: Exception) -> Transcript:
 
 
 def hear(clip: Clip) -> np.ndarray | Transcript:
-    """The clip's sound, float32 [samples] at 16 kHz mono; or, when there is nothing to recognise in it, its transcript."""
+    """The clip's sound, float32 [samples] at 16 kHz mono; or, when there is nothing to recognise in it, its transcript.
+
+    Raises UserError if the tar cannot be read.
+    """
     if not clip.audio:
         return Transcript(status="no_audio")
     try:
         sound = read_audio(read_member(clip.tar, clip.offset, clip.size), RATE)[: round(clip.duration * RATE)]
+    except OSError as error:  # no clip's fault
+        raise UserError(f"{clip.tar}: {error.strerror}; what is transcribed is kept, run the job again") from error
     except Exception as error:
         return failure(error)
     return Transcript(status="no_speech", message="silence") if silent(sound) else sound
@@ -92,10 +100,17 @@ def silent(sound: np.ndarray) -> bool:
 
 
 class Listener:
-    """An engine that decodes clips in batches; `threads` read the sound of the next batch meanwhile."""
+    """An engine that decodes clips in batches; `threads` read the sound of the next batch meanwhile.
+
+    Its model is named when it is made, and loaded when the first sound is there.
+    """
 
     def __init__(self, batch_size: int, threads: int) -> None:
         self.batch_size, self.threads = batch_size, threads
+
+    def load(self) -> None:
+        """Load the model, unless it is: called once there is something to recognise."""
+        raise NotImplementedError
 
     def recognise(self, sounds: list[np.ndarray]) -> list[Transcript]:
         """One transcript per sound (float32 [samples], 16 kHz, at most 30 s)."""
@@ -112,8 +127,10 @@ class Listener:
                 yield from self._batch(heard)
 
     def _batch(self, heard: list[np.ndarray | Transcript]) -> list[Transcript]:
-        begun = perf_counter()
         sounds = [part for part in heard if isinstance(part, np.ndarray)]
+        if sounds:
+            self.load()
+        begun = perf_counter()
         recognised = iter(self.recognise(sounds) if sounds else [])
         transcripts = [next(recognised) if isinstance(part, np.ndarray) else part for part in heard]
         seconds = (perf_counter() - begun) / max(1, len(transcripts))
@@ -158,6 +175,10 @@ class Reader:
 
     def read(self, id: str) -> Transcript:
         """The transcript of the video `id`, times from its start; status `no_captions` if there is none."""
+        raise NotImplementedError
+
+    def source(self, id: str) -> bytes:
+        """What `read` goes by for the video `id`, as it is stored; empty if there is nothing."""
         raise NotImplementedError
 
     def transcribe(self, clips: Sequence[Clip]) -> Iterator[Transcript]:

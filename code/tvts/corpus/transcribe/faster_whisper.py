@@ -1,6 +1,7 @@
 """Whisper by faster-whisper (CTranslate2), from a local folder. An optional extra: `pip install 'tvts[faster-whisper]'`."""
 
 from pathlib import Path
+from typing import Any
 
 import ctranslate2
 import faster_whisper
@@ -32,17 +33,23 @@ class FasterWhisper(Listener):
                 f" ({missing[0]} is missing; nothing is downloaded)"
             )
         self.model = sha256_file(folder / "model.bin")
-        device, precision = settings.device, COMPUTE_TYPES[settings.precision]
+        self.settings, self.language = settings, settings.language
+        self.whisper: Any = None
+        self.options = {"beam_size": 1, "temperature": 0.0, "without_timestamps": True, **settings.options}
+
+    def load(self) -> None:
+        """As `Listener.load`."""
+        if self.whisper is not None:
+            return
+        folder, device, precision = self.settings.model, self.settings.device, COMPUTE_TYPES[self.settings.precision]
         try:
             self.whisper = faster_whisper.WhisperModel(
-                str(folder), device=device, compute_type=precision, cpu_threads=threads
+                folder, device=device, compute_type=precision, cpu_threads=self.threads
             )
         except (RuntimeError, ValueError) as error:
             raise UserError(
                 f"transcribe.model: {folder} cannot be loaded on {device} as {precision}: {error}"
             ) from error
-        self.language = settings.language
-        self.options = {"beam_size": 1, "temperature": 0.0, "without_timestamps": True, **settings.options}
 
     def recognise(self, sounds: list[np.ndarray]) -> list[Transcript]:
         """As `Listener.recognise`. The batch is given as one recording whose 30 s parts are the clips."""

@@ -3,6 +3,7 @@
 import base64
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,17 +34,22 @@ class Whisper(Listener):
             raise UserError(
                 f"transcribe.model: got {settings.model!r}; whisper needs the path of a checkpoint file (nothing is downloaded)"
             )
-        self.model = sha256_file(settings.model)
+        self.path, self.model = settings.model, sha256_file(settings.model)
         self.device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        self.whisper = _load(settings.model, self.model, self.device)
-        self.language = settings.language
-        self.options = self._options(settings)
-
-    def _options(self, settings: Transcribe) -> whisper.DecodingOptions:
-        given = settings.options
+        self.settings, self.language = settings, settings.language
         if settings.precision == "int8":
             raise UserError("transcribe.precision: int8 is for faster_whisper; whisper takes auto, fp16 or fp32")
-        half = settings.precision == "fp16" or (settings.precision == "auto" and self.device == "cuda")
+        self.whisper: Any = None
+
+    def load(self) -> None:
+        """As `Listener.load`. Raises `UserError` for options that Whisper does not know."""
+        if self.whisper is None:
+            self.whisper = _load(self.path, self.model, self.device)
+            self.options = self._options()
+
+    def _options(self) -> whisper.DecodingOptions:
+        given, precision = self.settings.options, self.settings.precision
+        half = precision == "fp16" or (precision == "auto" and self.device == "cuda")
         standard = {"language": self.language, "without_timestamps": True, "fp16": half}
         try:
             options = whisper.DecodingOptions(**standard, **given)

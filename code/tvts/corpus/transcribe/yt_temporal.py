@@ -8,6 +8,7 @@ words once, here; the official loader does it for every sample (TVTS: v2/data_lo
 import contextlib
 import gzip
 import json
+import math
 import sqlite3
 import zlib
 from collections.abc import Iterator
@@ -19,9 +20,10 @@ import numpy as np
 from rich.progress import track
 
 from tvts.config import Transcribe, UserError
+from tvts.corpus.status import one_line
 from tvts.corpus.transcribe.engine import Piece, Reader, Transcript, spread
 from tvts.corpus.transcripts import Word, edit_distances, spoken
-from tvts.files import atomic
+from tvts.files import atomic, storable
 
 INDEX_SUFFIX = ".sqlite"
 _BAND_SHARE, _BAND_WORDS = 0.1, 32
@@ -45,45 +47,42 @@ class YTTemporal(Reader):
         self.language = settings.language
 
     def read(self, id: str) -> Transcript:
-        text = self._text(id)
-        if text is None:
+        stored = self.source(id)
+        if not stored:
             where = self.index or self.folder
             return Transcript(status="no_captions", message=f"no annotations of {id} in {where}")
-        annotation = json.loads(text)
+        annotation = json.loads(stored)
         return Transcript(words(annotation), self.language, [] if annotation.get("denoised") else ["not_denoised"])
 
-    def _text(self, id: str) -> str | None:
+    def source(self, id: str) -> bytes:
         if self.index is None:
             path = self.folder / f"{id}.json"
-            return path.read_text(encoding="utf-8") if path.is_file() else None
+            return path.read_bytes() if path.is_file() else b""
         with contextlib.closing(sqlite3.connect(f"{self.index.resolve().as_uri()}?immutable=1", uri=True)) as index:
             found = index.execute("SELECT packed FROM annotations WHERE id = ? ORDER BY rowid", [id]).fetchone()
-        return zlib.decompress(found[0]).decode() if found else None
+        return zlib.decompress(found[0]) if found else b""
 
 
 def index_annotations(folder: Path, output: Path) -> None:
     """Write one SQLite file with the annotations of every video in `folder` by id, from `*.jsonl`, `*.jsonl.gz` and `ID.json` files.
 
     So a video is found at once instead of by a search through all files for every shard. The first of equal ids counts; lines that are no
-    annotations are counted and left out. Raises UserError if there is none at all.
+    annotations are counted and left out. Raises UserError if there is none at all, or if a file is damaged.
     """
     unread = 0
 
     def rows() -> Iterator[tuple[str, bytes]]:
         nonlocal unread
         for path in track([*_shipped(folder), *sorted(folder.glob("*.json"))], "annotations"):
-            with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-                for line in lines if ".jsonl" in path.suffixes else [lines.read()]:
-                    try:
-                        annotation = json.loads(line)
-                        id = path.stem if path.suffix == ".json" else _id(annotation)
-                        annotation["subtitles"]
-                    except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
-                        id = None
+            try:
+                for line in _lines(path):
+                    id = _id_of(line, path)
                     if id:
                         yield id, zlib.compress(line.encode(), 1)
                     else:
                         unread += 1
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise UserError(f"{path}: damaged ({one_line(str(error))}); get it again") from error
 
     with atomic(output) as temporary, contextlib.closing(sqlite3.connect(temporary)) as index:
         index.execute("PRAGMA journal_mode = OFF")
@@ -102,9 +101,21 @@ def _shipped(folder: Path) -> list[Path]:
     return sorted([*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")])
 
 
-def _id(annotation: dict[str, Any]) -> str | None:
-    info = annotation.get("info", annotation)
-    return info.get("display_id") or info.get("id")
+def _lines(path: Path) -> Iterator[str]:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", errors="replace") as lines:
+        yield from lines if ".jsonl" in path.suffixes else [lines.read()]
+
+
+def _id_of(line: str, path: Path) -> str | None:
+    """Whose annotation it is; None if it is none."""
+    try:
+        annotation = json.loads(line)
+        annotation["subtitles"]
+        info = annotation.get("info", annotation)
+        id = path.stem if path.suffix == ".json" else info.get("display_id") or info.get("id")
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None
+    return storable(str(id)) if id else None
 
 
 def words(annotation: dict[str, Any]) -> list[Word]:
@@ -149,11 +160,13 @@ def _costs(raw: list[str], clean: list[str]) -> np.ndarray:
     vocabulary = {text: column for column, text in enumerate(sorted(set(clean)))}
     codes = [[ord(letter) for letter in text] for text in vocabulary]
     distances = {text: edit_distances([ord(letter) for letter in text], codes) for text in set(raw)}
-    order = [vocabulary[text] for text in clean]
-    costs = np.stack([distances[text][order] for text in raw])
-    rows, columns = np.arange(len(raw))[:, None], np.arange(len(clean))[None]
+    order = np.array([vocabulary[text] for text in clean])
+    costs = np.full((len(raw), len(clean)), 1_000_000, np.int32)
     width = max(_BAND_SHARE * max(len(raw), len(clean)), _BAND_WORDS)
-    costs[np.abs(columns - rows * len(clean) / len(raw)) > width] = 1_000_000
+    for row, text in enumerate(raw):
+        middle = row * len(clean) / len(raw)
+        low, high = max(0, math.ceil(middle - width)), math.floor(middle + width) + 1
+        costs[row, low:high] = distances[text][order[low:high]]
     return costs
 
 
