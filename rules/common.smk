@@ -58,6 +58,8 @@ def settings(section, name=None, part=None, exclude=()):
 
 
 follow_live()
+
+
 @cache
 def fetch_settings(corpus):
     """A corpus as JSON for its download: without what is done to the clips later, unless spans are placed by words."""
