@@ -37,6 +37,14 @@ def test_groups_are_capped(profile: dict[str, Any]) -> None:
     assert "cores" not in profile, "it would cap the threads of every job"
 
 
+def test_limits_given_on_the_command_line_keep_the_cap_of_groups() -> None:
+    """`--resources` replaces the profile's whole list."""
+    pages = [path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]]
+    given = [limits for page in pages for limits in re.findall(r"--resources ([^`\n]*=\d+)", page)]
+    assert len(given) >= 2
+    assert all("at_once=4" in limits for limits in given)
+
+
 def test_retries_stand_in_the_profile_alone(profile: dict[str, Any], rules: dict[str, str]) -> None:
     assert profile["retries"] == 2
     assert not [name for name, text in rules.items() if re.search(r"^\s+retries:", text, re.M)]
