@@ -18,6 +18,13 @@ from tvts.files import sha256_json
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+OPERATIONAL: dict[str, Any] = {
+    "launch": True,
+    "data": {"workers", "cache_gb", "max_corrupt_share"},
+    "train": {"checkpoint_minutes", "keep_checkpoints", "log_every", "activation_checkpointing", "compile"},
+}
+"""Settings of a run that have no influence on its result but for rounding: where, how fast and how safely it trains."""
 
 
 def deep_merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,8 +178,8 @@ def frozen_run(experiment: Experiment, name: str) -> str:
 
 
 def identity(run: Run) -> dict[str, Any]:
-    """All settings that decide a run's result: everything but where it trains and how its CLIP is got."""
-    return run.model_dump(exclude={"launch": True, "model": {"obtain"}})
+    """All settings that decide a run's result."""
+    return run.model_dump(exclude=OPERATIONAL | {"model": {"obtain"}})
 
 
 def fingerprint(run: Run) -> str:
@@ -209,7 +216,10 @@ def _check_run(config: Config, settings: dict[str, Any], path: str) -> Run:
 
 
 def _members(config: Config, name: str, ablation: Ablation, runs: dict[str, Run]) -> dict[str, list[str]]:
-    """Resolve an ablation's members into `runs`, reusing runs with equal settings; label -> run names."""
+    """Resolve an ablation's members into `runs`, reusing runs with equal settings; label -> run names.
+
+    A member is named after the run it varies, so that two experiments which share `results/` share no members.
+    """
     _check_name("ablations", name)
     path = f"ablations.{name}"
     _known("runs", f"{path}.run", ablation.run, config.runs)
@@ -220,11 +230,17 @@ def _members(config: Config, name: str, ablation: Ablation, runs: dict[str, Run]
         overrides = {str(value): _nest(str(ablation.axis), value) for value in ablation.values}
     members: dict[str, list[str]] = {}
     for label, override in overrides.items():
+        if not LABEL.fullmatch(label):
+            raise UserError(f"{path}.values: {label!r} cannot name a run; give values as a mapping label -> overrides")
         for seed in ablation.seeds:
             settings = deep_merge(deep_merge(base, override), {"seed": seed})
             run = _check_run(config, settings, f"{path}.values.{label}")
             twin = next((other for other, known in runs.items() if fingerprint(known) == fingerprint(run)), None)
-            run_name = twin or f"{name}-{label}-seed{seed}"
+            run_name = twin or f"{ablation.run}-{name}-{label}-seed{seed}"
+            if not twin and run_name in runs:
+                raise UserError(
+                    f"{path}: a member would be called {run_name}, like another run; give the ablation another name"
+                )
             runs.setdefault(run_name, run)
             members.setdefault(label, []).append(run_name)
     return members
