@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tvts.config import Experiment, UserError, deep_merge, fingerprint, frozen_run, read_yaml
+from tvts.config import Experiment, UserError, deep_merge, fingerprint, frozen_run, operational, read_yaml
 from tvts.config.reference import write_reference
 from tvts.config.resolve import read_run
 
@@ -67,7 +67,9 @@ def test_a_label_that_cannot_be_part_of_a_path_is_refused(values: list[Any]) -> 
 @pytest.mark.parametrize("name", ["../x", "a b", "", "-a", "a/b"])
 def test_names_that_become_paths_are_checked(section: str, name: str) -> None:
     some = next(iter(PAPER[section].values()))
-    with pytest.raises(UserError, match=f"^{section}.{re.escape(name)}: names are letters, digits, '-' and '_'$"):
+    with pytest.raises(
+        UserError, match="^" + re.escape(f"{section}.{name}: names are letters, digits, '-' and '_'") + "$"
+    ):
         Experiment.resolve(deep_merge(PAPER, {section: {name: some}}))
 
 
@@ -122,7 +124,10 @@ def test_settings_that_change_the_result_are(paper: Experiment, section: str, ke
 def test_a_frozen_run_reads_back(paper: Experiment, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(frozen_run(paper, "h14"), encoding="utf-8")
-    assert read_run(path) == paper.runs["h14"]
+    assert read_run(path, operational(paper.runs["h14"])) == paper.runs["h14"]
+    assert fingerprint(read_run(path)) == fingerprint(paper.runs["h14"])
+    with pytest.raises(UserError, match=r"^--running: not valid JSON"):
+        read_run(path, "{")
     assert list(json.loads(path.read_text())) == sorted(json.loads(path.read_text()))
 
 

@@ -56,5 +56,5 @@ def test_jobs_come_back_after_a_lost_node(profile: dict[str, Any]) -> None:
 
 def test_the_trainer_is_started_by_srun(rules: dict[str, str]) -> None:
     command = rules["pretrain"].partition("shell:")[2]
-    assert "TVTS_REQUEUE=${{SLURM_JOB_ID:-}} exec ${{SLURM_JOB_ID:+srun " in command
+    assert " start=${{SLURM_JOB_ID:+srun " in command and " exec ${{start:-" in command
     assert "tee" not in command, "a pipe would keep signals from the trainer"

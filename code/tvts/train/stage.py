@@ -33,12 +33,13 @@ def pretrain(
     reader: Reader,
     threads: int,
     minutes: float | None,
+    running: str = "{}",
 ) -> None:
-    """Train the run in `config` on the datasets of `cards`, continuing from `folder`; write `model` and `card`.
+    """Train the run in `config`, launched as `running` says, on the datasets of `cards`; continue from `folder`, write `model` and `card`.
 
     Raises UserError for settings that cannot work, Stopped when saved before the end.
     """
-    run = read_run(config)
+    run = read_run(config, running)
     torch.set_num_threads(threads)
     process = job.join(run)
     with job.held(config, cards, folder, run, process, minutes):
