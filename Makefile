@@ -9,7 +9,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 .PHONY: demo test check mlflow screenshots site lock docs clean
 
 demo: $(INSTALLED)
-	tvts watch snakemake --cores $(CORES) --configfile demo/config.yaml --keep-going --rerun-incomplete
+	tvts watch tvts recover snakemake --cores $(CORES) --configfile demo/config.yaml --keep-going --rerun-incomplete
 	snakemake --cores 1 --configfile demo/config.yaml --report results/report/report.html --quiet all
 	@echo "report: $(abspath results/report/report.html)    browse the runs: make mlflow"
 
