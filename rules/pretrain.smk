@@ -86,6 +86,10 @@ rule convert:
         run=one_of(name for name, run in EXPERIMENT.runs.items() if run.kind == "official"),
     conda:
         "../envs/train.yaml"
+    threads: EXPERIMENT.config.resources.convert.threads
+    resources:
+        mem_mb=EXPERIMENT.config.resources.convert.mem_mb,
+        runtime=EXPERIMENT.config.resources.convert.runtime,
     params:
         clip=lambda wildcards: EXPERIMENT.runs[wildcards.run].model.clip,
         mask_ratio=lambda wildcards: EXPERIMENT.runs[wildcards.run].model.mask_ratio,

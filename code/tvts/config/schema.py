@@ -436,6 +436,7 @@ class Jobs(Section):
     dataset: Resources = Resources(mem_mb=4000)
     embed: Resources = Resources(threads=4, mem_mb=16000, runtime=240)
     score: Resources = Resources(mem_mb=8000)
+    convert: Resources = Resources(mem_mb=16000)
 
 
 class Targets(Section):
