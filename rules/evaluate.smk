@@ -54,9 +54,7 @@ rule score:
         mem_mb=EXPERIMENT.config.resources.score.mem_mb,
         runtime=EXPERIMENT.config.resources.score.runtime,
         # a probe on Kinetics fits 400 classes on 240,000 features a few hundred times
-        gpu=lambda wildcards: (
-            min(1, EXPERIMENT.config.resources.embed.gpus) if wildcards.protocol == "linear_probe" else 0
-        ),
+        gpu=lambda wildcards: EXPERIMENT.config.resources.score.gpus if wildcards.protocol == "linear_probe" else 0,
         running=operational(EXPERIMENT.config.evaluation),
     params:
         evaluation=settings(EXPERIMENT.config.evaluation),

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tvts.config import Experiment, UserError, deep_merge, fingerprint, frozen_run, operational, read_yaml
-from tvts.config.reference import write_reference
+from tvts.config.reference import SECTIONS, write_reference
 from tvts.config.resolve import read_run
+from tvts.config.schema import Config
 
 ROOT = Path(__file__).parents[2]
 PAPER = read_yaml([ROOT / "config.yaml"])
@@ -140,6 +141,23 @@ def test_the_frozen_config_reads_back(paper: Experiment, tmp_path: Path) -> None
 
 def test_merging_replaces_lists_and_joins_mappings() -> None:
     assert deep_merge({"a": {"b": 1, "c": [1, 2]}}, {"a": {"c": [3]}}) == {"a": {"b": 1, "c": [3]}}
+
+
+def test_gpus_of_a_job_that_has_no_use_for_them_are_refused() -> None:
+    for job in ("download", "dataset"):
+        with pytest.raises(UserError, match=f"^resources.{job}.gpus: unknown key"):
+            Experiment.resolve(deep_merge(PAPER, {"resources": {job: {"gpus": 1}}}))
+
+
+def test_every_key_is_explained() -> None:
+    """Sections of a kind are found wherever they stand, so one that the reference forgets is seen too."""
+    definitions = Config.model_json_schema()
+    sections = [definitions, *definitions["$defs"].values()]
+    silent = [
+        f"{s['title']}.{name}" for s in sections for name, key in s["properties"].items() if not key.get("description")
+    ]
+    assert silent == []
+    assert {s["title"] for s in sections} <= {section.__name__ for section in SECTIONS.values()} | {"Model", "RunModel"}
 
 
 def test_generated_reference_is_current(tmp_path: Path) -> None:

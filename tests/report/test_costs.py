@@ -14,7 +14,7 @@ from tvts.report.costs import Cost, costs, energy_kwh
 from tvts.report.tables import costs_table
 
 SITE: dict[str, Any] = {
-    "resources": {"transcribe": {"threads": 4, "gpus": 2}},
+    "resources": {"transcribe": {"threads": 4, "gpus": 2}, "score": {"gpus": 1}},
     "runs": {"base": {"set": {"launch": {"nodes": 2, "gpus": 4, "threads": 3}}}},
 }
 
@@ -32,6 +32,8 @@ def found(tmp_path: Path) -> dict[str, Cost]:
     benchmark(tmp_path, "transcribe/toy/00000", s=3600.0, cpu_time=7200.0, resources={"attempt": 3})
     benchmark(tmp_path, "transcribe/toy/00001", s=1800.0, cpu_time="NA", resources={"attempt": 1})
     benchmark(tmp_path, "embed/base/words", s=360.0, cpu_time=360.0)
+    benchmark(tmp_path, "score/base/words.retrieval", s=3600.0, cpu_time=360.0)
+    benchmark(tmp_path, "score/base/actions.linear_probe", s=1800.0, cpu_time=360.0)
     benchmark(tmp_path, "pretrain/base", s=60.0, cpu_time=30.0, resources={"attempt": 1})
     benchmark(tmp_path, "pretrain/forgotten", s=6000.0, cpu_time=30.0)
     for began, job in ((1, "17"), (2, "17")):
@@ -47,6 +49,10 @@ def test_a_stage_is_the_sum_of_its_jobs(found: dict[str, Cost]) -> None:
     assert found["transcribe"] == Cost(
         jobs=2, retries=2, core_hours=6.0, busy_core_hours=2.0, gpu_hours=3.0, bytes=1000, longest_hours=1.0
     )
+
+
+def test_of_scores_linear_probes_alone_have_a_gpu(found: dict[str, Cost]) -> None:
+    assert (found["score"].core_hours, found["score"].gpu_hours) == (1.5, 0.5)
 
 
 def test_a_job_whose_record_names_no_attempt_was_tried_once(found: dict[str, Cost]) -> None:
