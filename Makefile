@@ -47,7 +47,9 @@ docs: $(INSTALLED)
 	tvts docs
 	python docs/diagrams.py
 
+# everything that was made, weeks of training included: so it asks
 clean:
+	@! test -e results || { du -sh results; printf 'delete results/, with all trained models? [y/N] '; read answer && test "$$answer" = y; }
 	rm -rf results .snakemake
 
 $(INSTALLED): requirements.lock pyproject.toml

@@ -67,7 +67,7 @@ def test_a_training_pays_for_every_attempt(found: dict[str, Cost]) -> None:
 
 def test_the_table_has_what_ran(found: dict[str, Cost]) -> None:
     table = costs_table(found)
-    assert [row[0] for row in table.rows] == ["transcribe", "pretrain", "embed"]
+    assert [row[0] for row in table.rows] == ["transcribe", "pretrain", "embed", "score"]
     assert table.rows[0][1:4] == [2, 2, "6.000"]
 
 
