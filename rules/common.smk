@@ -47,8 +47,8 @@ def follow_live():
 
 def allow_requeue():
     """Tell a training which SLURM job to put back into the queue when it is stopped: one that Snakemake submitted, never one it runs in."""
-    if workflow.remote_exec and "SLURM_JOB_ID" in os.environ:
-        os.environ["TVTS_REQUEUE"] = os.environ["SLURM_JOB_ID"]
+    if workflow.remote_exec and (job := os.environ.get("SLURM_JOB_ID")):
+        os.environ.setdefault("TVTS_REQUEUE", job)
 
 
 @cache
