@@ -9,7 +9,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 .PHONY: demo test check mlflow screenshots site lock docs clean
 
 demo: $(INSTALLED)
-	tvts watch snakemake --cores $(CORES) --configfile demo/config.yaml --keep-going --rerun-incomplete
+	tvts watch tvts recover snakemake --cores $(CORES) --configfile demo/config.yaml --keep-going --rerun-incomplete
 	snakemake --cores 1 --configfile demo/config.yaml --report results/report/report.html --quiet all
 	@echo "report: $(abspath results/report/report.html)    browse the runs: make mlflow"
 
@@ -47,7 +47,9 @@ docs: $(INSTALLED)
 	tvts docs
 	python docs/diagrams.py
 
+# everything that was made, weeks of training included: so it asks
 clean:
+	@! test -e results || { du -sh results; printf 'delete results/, with all trained models? [y/N] '; read answer && test "$$answer" = y; }
 	rm -rf results .snakemake
 
 $(INSTALLED): requirements.lock pyproject.toml

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import json
 import os
 import re
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from tvts.config import Experiment, UserError, frozen_run
+from tvts.config import Experiment, UserError, frozen_run, identity, operational
 from tvts.explain import explain
 from tvts.files import sha256_json
 from tvts.recover import hold
@@ -41,7 +42,13 @@ ALIVE = []  # the file that says so
 def follow_live():
     """Tell trainings where to send their metrics while they run. Not a parameter of a rule: it changes no result."""
     if (EXPERIMENT.config.tracking.uri or "").startswith("http"):
-        os.environ.setdefault("TVTS_TRACKING", settings("tracking"))
+        os.environ.setdefault("TVTS_TRACKING", settings(EXPERIMENT.config.tracking))
+
+
+def allow_requeue():
+    """Tell a training which SLURM job to put back into the queue when it is stopped: one that Snakemake submitted, never one it runs in."""
+    if workflow.remote_exec and (job := os.environ.get("SLURM_JOB_ID")):
+        os.environ.setdefault("TVTS_REQUEUE", job)
 
 
 @cache
@@ -50,28 +57,30 @@ def shard_names(corpus):
     return [f"{number:05d}" for number in range(EXPERIMENT.config.corpora[corpus].shards)]
 
 
-def settings(section, name=None, part=None, exclude=()):
-    """A config section as the JSON that `tvts` commands take."""
-    found = getattr(EXPERIMENT.config, section)
-    found = found[name] if name else found
-    return (getattr(found, part) if part else found).model_dump_json(exclude={"obtain", *exclude})
+def settings(part, without=()):
+    """What decides results in a part of the config, as the JSON that `tvts` commands take.
+
+    The rest, `operational`, goes into `resources`, whose change makes nothing again.
+    """
+    decisive = {key: value for key, value in identity(part).items() if key not in {"obtain", *without}}
+    return json.dumps(decisive, separators=(",", ":"))
 
 
 follow_live()
+allow_requeue()
 
 
 @cache
 def fetch_settings(corpus):
     """A corpus as JSON for its download: without what is done to the clips later, unless spans are placed by words."""
     found = EXPERIMENT.config.corpora[corpus]
-    exclude = {"obtain"} if found.fetch.spans.place == "words" else {"obtain", "transcribe"}
-    return _with_index(corpus, found).model_dump_json(exclude=exclude)
+    return settings(_with_index(corpus, found), without=() if found.fetch.spans.place == "words" else {"transcribe"})
 
 
 @cache
 def transcribe_settings(corpus):
     """The transcription of a corpus as JSON."""
-    return _with_index(corpus, EXPERIMENT.config.corpora[corpus]).transcribe.model_dump_json()
+    return settings(_with_index(corpus, EXPERIMENT.config.corpora[corpus]).transcribe)
 
 
 def _with_index(corpus, found):
@@ -122,6 +131,12 @@ def launch(run):
 def processes(run):
     """Trainer processes: one per GPU, one per node without GPUs."""
     return launch(run).nodes * max(1, launch(run).gpus)
+
+
+def torchrun(run):
+    """What starts a run's processes on this machine, if there are several."""
+    gpus = launch(run).gpus
+    return f"torchrun --standalone --nproc-per-node={gpus} --no-python" if gpus > 1 else ""
 
 
 def warning_seconds(run):

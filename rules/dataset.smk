@@ -21,7 +21,7 @@ rule dataset_shard:
         mem_mb=EXPERIMENT.config.resources.dataset.mem_mb,
         runtime=EXPERIMENT.config.resources.dataset.runtime,
     params:
-        settings=lambda wildcards: settings("datasets", wildcards.dataset),
+        settings=lambda wildcards: settings(EXPERIMENT.config.datasets[wildcards.dataset]),
         transcripts=lambda wildcards, input: f"--transcripts {input.transcripts}" if input.transcripts else "",
     shell:
         "tvts dataset --index {input.index} {params.transcripts} --settings {params.settings:q} --output {output} > {log} 2>&1"
@@ -53,7 +53,7 @@ rule dataset_card:
         mem_mb=EXPERIMENT.config.resources.dataset.mem_mb,
         runtime=EXPERIMENT.config.resources.dataset.runtime,
     params:
-        settings=lambda wildcards: settings("datasets", wildcards.dataset),
+        settings=lambda wildcards: settings(EXPERIMENT.config.datasets[wildcards.dataset]),
         clips=lambda wildcards, input: subpath(input.indexes[0], parent=True),
         shards=lambda wildcards, output: subpath(output[0], parent=True),
         transcripts=lambda wildcards, input: (

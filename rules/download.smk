@@ -40,7 +40,9 @@ rule plan:
         mem_mb=EXPERIMENT.config.resources.plan.mem_mb,
         runtime=EXPERIMENT.config.resources.plan.runtime,
     params:
-        settings=lambda wildcards: settings("corpora", wildcards.corpus, exclude={"fetch", "transcribe"}),
+        settings=lambda wildcards: settings(
+            EXPERIMENT.config.corpora[wildcards.corpus], without={"fetch", "transcribe"}
+        ),
     shell:
         "tvts plan --settings {params.settings:q} --output {output} > {log} 2>&1"
 
@@ -63,10 +65,11 @@ rule download:
     resources:
         mem_mb=EXPERIMENT.config.resources.download.mem_mb,
         runtime=EXPERIMENT.config.resources.download.runtime,
-        videos_per_hour=EXPERIMENT.config.resources.videos_per_hour,  # no parameter: a change makes nothing again
+        videos_per_hour=EXPERIMENT.config.resources.videos_per_hour,
+        running=lambda wildcards: operational(EXPERIMENT.config.corpora[wildcards.corpus]),
     params:
         settings=lambda wildcards: fetch_settings(wildcards.corpus),
     shell:
         "tvts download --plan {input.plan} --shard {wildcards.shard} --settings {params.settings:q}"
-        " --threads {threads} --videos-per-hour {resources.videos_per_hour}"
+        " --running {resources.running:q} --threads {threads} --videos-per-hour {resources.videos_per_hour}"
         " --tar {output.tar} --index {output.index} > {log} 2>&1"

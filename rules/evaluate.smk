@@ -21,18 +21,19 @@ rule embed:
         mem_mb=EXPERIMENT.config.resources.embed.mem_mb,
         runtime=EXPERIMENT.config.resources.embed.runtime,
         gpu=EXPERIMENT.config.resources.embed.gpus,
+        processes=max(1, EXPERIMENT.config.resources.embed.gpus),
+        running=operational(EXPERIMENT.config.evaluation),
+        reader=EXPERIMENT.config.media.reader,
     params:
         model=lambda wildcards: model_folder(wildcards.run),
-        benchmark=lambda wildcards: settings("benchmarks", wildcards.benchmark),
-        evaluation=settings("evaluation"),
-        reader=EXPERIMENT.config.media.reader,
+        benchmark=lambda wildcards: settings(EXPERIMENT.config.benchmarks[wildcards.benchmark]),
+        evaluation=settings(EXPERIMENT.config.evaluation, without={"ties", "dsl_temperature"}),
         # finished batches lie undeclared, so that a killed job continues; the folder may be deleted
         cache="results/embeddings/.cache",
-        processes=max(1, EXPERIMENT.config.resources.embed.gpus),
     shell:
         "tvts embed-benchmark {input.config} --model {params.model} --settings {params.benchmark:q}"
-        " --evaluation {params.evaluation:q} --reader {params.reader} --cache {params.cache}"
-        " --processes {params.processes} --threads {threads} --output {output} > {log} 2>&1"
+        " --evaluation {params.evaluation:q} --running {resources.running:q} --reader {resources.reader}"
+        " --cache {params.cache} --processes {resources.processes} --threads {threads} --output {output} > {log} 2>&1"
 
 
 rule score:
@@ -53,14 +54,13 @@ rule score:
         mem_mb=EXPERIMENT.config.resources.score.mem_mb,
         runtime=EXPERIMENT.config.resources.score.runtime,
         # a probe on Kinetics fits 400 classes on 240,000 features a few hundred times
-        gpu=lambda wildcards: (
-            min(1, EXPERIMENT.config.resources.embed.gpus) if wildcards.protocol == "linear_probe" else 0
-        ),
+        gpu=lambda wildcards: EXPERIMENT.config.resources.score.gpus if wildcards.protocol == "linear_probe" else 0,
+        running=operational(EXPERIMENT.config.evaluation),
     params:
-        evaluation=settings("evaluation"),
+        evaluation=settings(EXPERIMENT.config.evaluation),
     shell:
         "tvts score {input} --protocol {wildcards.protocol} --evaluation {params.evaluation:q}"
-        " --threads {threads} --output {output} > {log} 2>&1"
+        " --running {resources.running:q} --threads {threads} --output {output} > {log} 2>&1"
 
 
 rule score_sorting:
@@ -81,10 +81,9 @@ rule score_sorting:
     resources:
         mem_mb=EXPERIMENT.config.resources.score.mem_mb,
         runtime=EXPERIMENT.config.resources.score.runtime,
-    params:
         reader=EXPERIMENT.config.media.reader,
     shell:
-        "tvts score-sorting {input.config} --model {input.model} --dataset {input.dataset} --reader {params.reader}"
+        "tvts score-sorting {input.config} --model {input.model} --dataset {input.dataset} --reader {resources.reader}"
         " --threads {threads} --output {output} > {log} 2>&1"
 
 
@@ -107,12 +106,13 @@ rule score_distortion:
     resources:
         mem_mb=EXPERIMENT.config.resources.score.mem_mb,
         runtime=EXPERIMENT.config.resources.score.runtime,
+        running=operational(EXPERIMENT.config.evaluation),
+        reader=EXPERIMENT.config.media.reader,
     params:
         model=lambda wildcards: model_folder(wildcards.run),
-        benchmark=lambda wildcards: settings("benchmarks", captions()),
-        evaluation=settings("evaluation"),
-        reader=EXPERIMENT.config.media.reader,
+        benchmark=lambda wildcards: settings(EXPERIMENT.config.benchmarks[captions()]),
+        evaluation=settings(EXPERIMENT.config.evaluation),
     shell:
         "tvts score-distortion {input.config} --model {params.model} --dataset {input.dataset}"
         " --embeddings {input.embeddings} --settings {params.benchmark:q} --evaluation {params.evaluation:q}"
-        " --reader {params.reader} --threads {threads} --output {output} > {log} 2>&1"
+        " --running {resources.running:q} --reader {resources.reader} --threads {threads} --output {output} > {log} 2>&1"

@@ -6,7 +6,7 @@
 
 
 rule freeze:
-    # training's only config; rewritten, and so training rerun, when a setting of this run changes
+    # what decides the result of a run; rewritten, and so training rerun, when a setting of that kind changes
     output:
         "results/runs/{run}/config.json",
     log:
@@ -43,6 +43,11 @@ rule pretrain:
         mem_mb=lambda wildcards: launch(wildcards.run).mem_mb,
         runtime=lambda wildcards: launch(wildcards.run).minutes,
         nodes=lambda wildcards: launch(wildcards.run).nodes,
+        per_node=lambda wildcards: max(1, launch(wildcards.run).gpus),
+        processes=lambda wildcards: processes(wildcards.run),
+        without_slurm=lambda wildcards: torchrun(wildcards.run),
+        running=lambda wildcards: operational(EXPERIMENT.runs[wildcards.run]),
+        reader=EXPERIMENT.config.media.reader,
         gres=lambda wildcards: f"gpu:{launch(wildcards.run).gpus}" if launch(wildcards.run).gpus else None,
         tasks_per_gpu=0,
         mpi=lambda wildcards: "srun" if processes(wildcards.run) > 1 else None,
@@ -54,18 +59,15 @@ rule pretrain:
     params:
         training=lambda wildcards, output: f"{subpath(output.card, parent=True)}/training",
         datasets=lambda wildcards, input: " ".join(f"--dataset {card}" for card in input.datasets),
-        nodes=lambda wildcards: launch(wildcards.run).nodes,
-        per_node=lambda wildcards: max(1, launch(wildcards.run).gpus),
-        processes=lambda wildcards: processes(wildcards.run),
-        reader=EXPERIMENT.config.media.reader,
     shell:
-        # each attempt keeps its log beside the checkpoints; under SLURM one process per GPU, started by srun so that SIGTERM reaches it,
-        # and a training that is stopped puts its job back into the queue
+        # each attempt keeps its log beside the checkpoints; one process per GPU: under SLURM started by srun, so that SIGTERM reaches it
         "mkdir -p {params.training}/logs; attempt=$(date +%Y-%m-%dT%H-%M-%S).log; touch {params.training}/logs/$attempt;"
         " ln -sf ../../runs/{wildcards.run}/training/logs/$attempt {log};"
-        " TVTS_REQUEUE=${{SLURM_JOB_ID:-}} exec ${{SLURM_JOB_ID:+srun --overlap --kill-on-bad-exit=1 --job-name=pretrain --nodes={params.nodes}"
-        " --ntasks={params.processes} --ntasks-per-node={params.per_node} --cpus-per-task={threads}}}"
-        " tvts pretrain {input.config} {params.datasets} --folder {params.training} --reader {params.reader}"
+        " start=${{SLURM_JOB_ID:+srun --overlap --kill-on-bad-exit=1 --job-name=pretrain --nodes={resources.nodes}"
+        " --ntasks={resources.processes} --ntasks-per-node={resources.per_node} --cpus-per-task={threads}}};"
+        " exec ${{start:-{resources.without_slurm}}}"
+        " tvts pretrain {input.config} {params.datasets} --folder {params.training} --running {resources.running:q}"
+        " --reader {resources.reader}"
         " --threads {threads} --minutes {resources.runtime} --model {output.model} --card {output.card} >> {log} 2>&1"
 
 
@@ -84,6 +86,10 @@ rule convert:
         run=one_of(name for name, run in EXPERIMENT.runs.items() if run.kind == "official"),
     conda:
         "../envs/train.yaml"
+    threads: EXPERIMENT.config.resources.convert.threads
+    resources:
+        mem_mb=EXPERIMENT.config.resources.convert.mem_mb,
+        runtime=EXPERIMENT.config.resources.convert.runtime,
     params:
         clip=lambda wildcards: EXPERIMENT.runs[wildcards.run].model.clip,
         mask_ratio=lambda wildcards: EXPERIMENT.runs[wildcards.run].model.mask_ratio,

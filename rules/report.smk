@@ -198,6 +198,10 @@ rule track:
         training=training_figures(),
         ablations=expand("results/report/figures/ablation_{ablation}.png", ablation=EXPERIMENT.config.targets.ablations),
         distortion=distortion_figures(*EXPERIMENT.config.targets.ablations),
+        data=expand(
+            "results/report/figures/{kind}_{dataset}.png", kind=["funnel", "window"], dataset=sorting_datasets()
+        ),
+        extra=lambda wildcards: [path for path in EXTRA_TARGETS if path.startswith("results/report/")],
         scores=scores(*EXPERIMENT.target_runs(), present=True),
     output:
         "results/mlflow.json",

@@ -42,8 +42,9 @@ rule transcribe:
         mem_mb=EXPERIMENT.config.resources.transcribe.mem_mb,
         runtime=EXPERIMENT.config.resources.transcribe.runtime,
         gpu=EXPERIMENT.config.resources.transcribe.gpus,
+        running=lambda wildcards: operational(EXPERIMENT.config.corpora[wildcards.corpus].transcribe),
     params:
         settings=lambda wildcards: transcribe_settings(wildcards.corpus),
     shell:
         "tvts transcribe --tar {input.tar} --index {input.index} --settings {params.settings:q}"
-        " --threads {threads} --output {output} > {log} 2>&1"
+        " --running {resources.running:q} --threads {threads} --output {output} > {log} 2>&1"

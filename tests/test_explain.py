@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from snakemake.logging import DefaultFormatter
 
 from tvts.explain import explain
 
@@ -73,6 +74,46 @@ def test_a_failure_is_one_line(tmp_path: Path, rule: str, message: str, said: st
     block = BLOCK.format(rule=rule, message=message, log=f"results/logs/gone.log, {job}")
     log.write_text(f"2 of 9 steps done\n{block}{block}", encoding="utf-8")
     assert explain(log) == [line]
+
+
+def test_a_group_of_jobs_is_explained_as_snakemake_tells_of_it(tmp_path: Path) -> None:
+    """The message of the group, then that of each member, indented."""
+    for name, text in {
+        "slurm": "slurmstepd: error: *** JOB 7 CANCELLED DUE TO TIME LIMIT ***\n",
+        "00000": "",
+        "00001": "tvts: results/datasets/yt/00001.parquet: No space left on device; free space\n",
+    }.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    jobs = [
+        {"rule_name": "dataset_shard", "msg": "x", "rule_msg": None, "jobid": number, "input": [], "output": ["x"]}
+        | {"log": [str(tmp_path / f"{number:05d}")], "conda_env": None, "shellcmd": "tvts", "aux": {}, "indent": True}
+        for number in (0, 1)
+    ]  # fmt: skip
+    said = DefaultFormatter()
+    group = {"msg": "Error in group dataset_shards", "aux_logs": [str(tmp_path / "slurm")], "job_error_info": jobs}
+    log = tmp_path / "snakemake.log"
+    log.write_text("\n".join([said.format_group_error(group), *map(said.format_job_error, jobs)]), encoding="utf-8")
+    full = "results/datasets/yt/00001.parquet: No space left on device; free space"
+    assert explain(log) == [
+        f"dataset_shards: {full}",
+        "dataset_shards: out of time: raise the minutes in config.yaml (resources.dataset); a training continues from its checkpoint",
+        f"dataset_shard: {full}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "where"),
+    [
+        ("convert", "config.yaml (resources.convert)"),
+        ("score_distortion", "config.yaml (resources.score)"),
+        ("demo_clip", "workflow/profiles/slurm/config.yaml (set-resources: {demo_clip: ...})"),
+    ],
+)
+def test_where_to_change_it_is_a_key_that_exists(tmp_path: Path, rule: str, where: str) -> None:
+    log = tmp_path / "snakemake.log"
+    message = "SLURM-job '7' failed, SLURM status is: 'OUT_OF_MEMORY'."
+    log.write_text(BLOCK.format(rule=rule, message=message, log="none.log"), encoding="utf-8")
+    assert explain(log)[0].startswith(f"{rule}: out of memory: raise mem_mb in {where};")
 
 
 def test_nothing_is_made_up(tmp_path: Path) -> None:

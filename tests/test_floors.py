@@ -11,7 +11,7 @@ FLOORS = {
     "files": 0,
     "layout": 0,
     "watch": 0,
-    "explain": 0,
+    "explain": 2,
     "version": 0,
     "recover": 2,
     "doctor": 3,

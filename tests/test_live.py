@@ -73,7 +73,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def experiment(server: Server) -> Experiment:
-    """Eight runs that differ by their seed, tracked over HTTP."""
+    """Eight runs, tracked over HTTP."""
+    return tracked_at(server.uri)
+
+
+def tracked_at(uri: str) -> Experiment:
+    """Eight runs that differ by their seed."""
     return Experiment.resolve(
         {
             "corpora": {"toy": {"source": "local", "list": "list.csv"}},
@@ -83,7 +88,7 @@ def experiment(server: Server) -> Experiment:
                 f"run-{number}": {"set": {"model": {"preset": "tiny"}, "data": {"datasets": ["toy"]}, "seed": number}}
                 for number in range(JOBS)
             },
-            "tracking": {"uri": server.uri, "experiment": "live"},
+            "tracking": {"uri": uri, "experiment": "live"},
             "targets": {"runs": [f"run-{number}" for number in range(JOBS)]},
         }
     )
@@ -183,6 +188,30 @@ def test_the_import_completes_what_the_live_view_missed_and_forgets_what_was_tra
 
     where = MlflowClient(server.uri).get_experiment_by_name("live").artifact_location
     assert where == (tmp_path / "results/mlartifacts").as_uri(), "the follower puts artifacts where the import does"
+
+
+def test_a_follower_whose_run_an_import_has_deleted_sends_everything_to_another(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    from tvts.live import Follower
+
+    experiment = tracked_at(f"sqlite:///{tmp_path}/store.db")
+    config = tmp_path / "results/runs/run-0/config.json"
+    config.parent.mkdir(parents=True)
+    config.write_text(frozen_run(experiment, "run-0"), encoding="utf-8")
+    card = tmp_path / "card.json"
+    write_json(card, {"inputs_sha256": "these", "settings": {}})
+    metrics = Metrics(tmp_path / "metrics.jsonl", 0)
+    follower = Follower(config, [card], metrics.path, experiment.config.tracking)
+    for step in (1, 2):
+        metrics.append(step, epoch=step / 10, loss=1 / step)
+    assert follower.send()
+    client = MlflowClient(experiment.config.tracking.uri)
+    client.delete_run(follower.run_id)
+    metrics.append(3, epoch=0.3, loss=0.3)
+    assert not follower.send()
+    assert follower.send()
+    assert [metric.step for metric in client.get_metric_history(follower.run_id, "loss")] == [1, 2, 3]
 
 
 def track(experiment: Experiment, results: Path) -> None:

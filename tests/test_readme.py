@@ -2,11 +2,15 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 import yaml
+from tests.evaluate.conftest import make_videos, tvts_folder  # noqa: F401
 from tests.workflow.snake import ROOT, job_counts, snakemake
 
 from tvts.cli import app
@@ -44,6 +48,29 @@ def test_commands_are_known(command: str) -> None:
 def test_links_and_pictures_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_the_python_of_the_readme_runs_as_written(
+    tmp_path: Path,
+    tvts_folder: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (snippet,) = blocks(PAGES[0], "python")
+    model, video = re.findall(r'folder, file = "(.*?)", "(.*?)"', snippet)[0]
+    shutil.copytree(tvts_folder, tmp_path / model)
+    make_videos(tmp_path, [video], count=30)
+    monkeypatch.chdir(tmp_path)
+    made: dict[str, Any] = {}
+    exec(snippet, made)
+    assert made["video"].shape == made["text"].shape == (1, made["model"].config.projection_dim)
+
+
+def test_cleaning_asks_before_it_deletes_results(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    clean = ["make", "-f", str(ROOT / "Makefile"), "clean"]
+    for answer, left in (("\n", True), ("", True), ("y\n", False)):
+        run = subprocess.run(clean, cwd=tmp_path, input=answer, capture_output=True, text=True, check=False)
+        assert (tmp_path / "results").exists() == left == (run.returncode != 0)
 
 
 def test_own_videos_and_own_benchmark_make_a_whole_graph(tmp_path: Path) -> None:

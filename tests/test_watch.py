@@ -1,11 +1,13 @@
 """A watched command: its progress is read, its exit status kept, its errors shown."""
 
+import io
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from tvts.watch import Watched, last_line, watch
+from tvts.watch import Watched, _live, last_line, watch
 
 
 def test_progress_and_active_logs(tmp_path: Path) -> None:
@@ -16,6 +18,15 @@ def test_progress_and_active_logs(tmp_path: Path) -> None:
     watched.reader.join()
     assert (watched.done, watched.total) == (3, 12)
     assert watched.active(tmp_path) == [("pretrain/b16", "step 2")]
+
+
+def test_a_log_line_is_shown_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "job.log").write_text("[/red] is no markup [bold]\n", encoding="utf-8")
+    screen = io.StringIO()
+    console = Console(force_terminal=True, width=80, height=20, file=screen)
+    command = [sys.executable, "-c", "import time; time.sleep(1)"]
+    _live(console, Watched(command, tmp_path / "snakemake.log"), tmp_path)
+    assert "[/red] is no markup [bold]" in screen.getvalue()
 
 
 def test_failure_is_passed_on_with_the_end_of_the_story(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

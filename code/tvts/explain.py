@@ -4,12 +4,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tvts.config.schema import Jobs
+
 PROFILE = "workflow/profiles/slurm/config.yaml"
 
 
 @dataclass(frozen=True)
 class Sign:
-    """A pattern in a log and what to say about it; `{where}` becomes the config key that sizes the rule's jobs."""
+    """A pattern in a log and what to say about it; `{where}` becomes the key that sizes the rule's jobs."""
 
     pattern: str
     advice: str
@@ -26,20 +28,20 @@ SIGNS = (
     ),
     Sign(
         r"requested node configuration is not available|invalid generic resource|requested gres option unsupported",
-        "no node of the partition has the GPUs, cores or memory asked for: lower them in config.yaml ({where}), "
+        "no node of the partition has the GPUs, cores or memory asked for: lower them in {where}, "
         f"or set another slurm_partition in {PROFILE}",
     ),
     Sign(
         r"requested time limit is invalid|exceeds? (?:the )?partition time limit",
-        "the partition allows no job this long: lower the minutes in config.yaml ({where})",
+        "the partition allows no job this long: lower the minutes in {where}",
     ),
     Sign(
         r"SLURM status is: 'TIMEOUT'|due to time limit",
-        "out of time: raise the minutes in config.yaml ({where}); a training continues from its checkpoint",
+        "out of time: raise the minutes in {where}; a training continues from its checkpoint",
     ),
     Sign(
         r"SLURM status is: 'OUT_OF_MEMORY'|oom.kill|out of memory",
-        "out of memory: raise mem_mb in config.yaml ({where}); on a GPU lower data.batch_size or set train.activation_checkpointing",
+        "out of memory: raise mem_mb in {where}; on a GPU lower data.batch_size or set train.activation_checkpointing",
     ),
     Sign(
         r"watchdog caught collective operation timeout|NCCL.{0,60}(?:timeout|timed out)",
@@ -58,10 +60,16 @@ SIGNS = (
 SIZED_BY = {
     "pretrain": "runs.<run>.launch",
     "dataset_shard": "resources.dataset",
+    "dataset_shards": "resources.dataset",
     "dataset_card": "resources.dataset",
     "score_sorting": "resources.score",
+    "score_distortion": "resources.score",
 }
-ERROR = re.compile(r"^Error in (?:rule|group) (?P<rule>[^:\n]+):(?P<rest>.*?)(?=^\[|^Error in |\Z)", re.M | re.S)
+"""Rules and groups whose key in config.yaml is not `resources.<rule>`."""
+ERROR = re.compile(
+    r"^ *(?:message: )?Error in (?:rule|group) (?P<rule>[^:\n]+):?\n(?P<rest>.*?)(?=^ *\[\w{3} \w{3} |^ *(?:message: )?Error in |\Z)",
+    re.M | re.S,
+)
 LOGS = re.compile(r"^\s+log: (?P<paths>.+?)(?: \(check log file|$)", re.M)
 OWN = re.compile(r"^(?:\d+: )?tvts: (?P<line>.+)$", re.M)
 
@@ -76,8 +84,14 @@ def explain(log: Path) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+def _sized_by(rule: str) -> str:
+    if rule in SIZED_BY or rule in Jobs.model_fields:
+        return f"config.yaml ({SIZED_BY.get(rule, f'resources.{rule}')})"
+    return f"{PROFILE} (set-resources: {{{rule}: ...}})"
+
+
 def _known(rule: str, text: str) -> list[str]:
-    where = SIZED_BY.get(rule, f"resources.{rule}")
+    where = _sized_by(rule)
     found = [
         sign.advice.format(where=where, name=match.groupdict().get("name") or "of this name")
         for sign in SIGNS

@@ -37,20 +37,27 @@ class Follower:
 
     def send(self) -> bool:
         """Send what is new; whether the server has all of it now."""
-        records, end = read_new(self.metrics, self.read)
         try:
-            if self.store is None:
-                store = Store(self.tracking, self.results)
-                key = training_key(self.name, self.run, self.data_sha256)
-                self.run_id, self.store = store.run(key, self.name, training_tags(self.name, self.run)), store
+            store = self.store or self._connect()
+            records, end = read_new(self.metrics, self.read)
             if records:
-                self.store.log(self.run_id, as_metrics(records), {}, finished=False)
+                store.log(self.run_id, as_metrics(records), {}, finished=False)
         except (MlflowException, OSError) as error:
-            self.errors += 1
+            self.errors, self.store = self.errors + 1, None
             print(f"{time.strftime('%F %T')} {self.tracking.uri}: {str(error).splitlines()[0][:200]}", flush=True)
             return False
         self.read, self.sent = end, self.sent + len(records)
         return True
+
+    def _connect(self) -> Store:
+        """The store with this training's run. An import may have deleted the one before: another is sent everything."""
+        store = Store(self.tracking, self.results)
+        key = training_key(self.name, self.run, self.data_sha256)
+        run_id = store.run(key, self.name, training_tags(self.name, self.run))
+        if run_id != self.run_id:
+            self.run_id, self.read = run_id, 0
+        self.store = store
+        return store
 
     def follow(self) -> None:
         """Until standard input is closed, as it is when the training ends in whatever way; then for a last few seconds."""

@@ -1,8 +1,11 @@
 """Going on after a workflow's main process died: its orphaned SLURM jobs cancelled, its lock lifted, the same command run again."""
 
 import fcntl
+import os
+import re
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import IO
@@ -11,6 +14,10 @@ from tvts.config import UserError
 
 ALIVE = Path(".snakemake/main")
 """Locked by the main process as long as it lives, however it ends."""
+LOCKS = Path(".snakemake/locks")
+"""Where Snakemake keeps its lock, which a main process that is killed leaves behind."""
+SUBMITTED = re.compile(r".*[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Names of the jobs that Snakemake submits: they end in the id of its run."""
 WAIT_SECONDS = 600.0
 
 
@@ -30,10 +37,10 @@ def hold(folder: Path) -> IO[str] | None:
     return file
 
 
-def recover(folder: Path, command: list[str]) -> int:
-    """Cancel the SLURM jobs that a dead main process left in `folder`, then unlock and run `command`; returns its exit status.
+def recover(folder: Path, command: list[str]) -> None:
+    """Cancel the SLURM jobs that a dead main process left in `folder`, lift its lock, and become `command`, if there is one.
 
-    Raises UserError when the main process is still alive.
+    Where none has died, nothing is cancelled and no word said. Raises UserError when the main process is still alive.
     """
     held = hold(folder)
     if held is None:
@@ -41,15 +48,18 @@ def recover(folder: Path, command: list[str]) -> int:
             f"{folder}: a workflow is running here, on {(folder / ALIVE).read_text()}; stop it there first (Ctrl-C)"
         )
     with held:
-        cancel(folder)
-    if not command:
-        return 0
-    unlocked = subprocess.run([*command, "--unlock"], cwd=folder, check=False)
-    return unlocked.returncode or subprocess.run(command, cwd=folder, check=False).returncode
+        died = any((folder / LOCKS).glob("*"))
+        if died:
+            cancel(folder)
+    if died and command and (status := subprocess.run([*command, "--unlock"], cwd=folder, check=False).returncode):
+        sys.exit(status)
+    if command:
+        os.chdir(folder)
+        os.execvp(command[0], command)
 
 
 def cancel(folder: Path) -> None:
-    """Cancel this user's SLURM jobs that work in `folder`, and wait until they are gone, so that nothing writes there any more."""
+    """Cancel the jobs that Snakemake submitted in `folder`, and wait until they are gone, so that nothing writes there any more."""
     end = time.monotonic() + WAIT_SECONDS
     cancelled: set[str] = set()
     while found := orphans(folder):
@@ -63,12 +73,16 @@ def cancel(folder: Path) -> None:
 
 
 def orphans(folder: Path) -> list[str]:
-    """Ids of this user's SLURM jobs whose working directory is `folder`."""
+    """Ids of this user's SLURM jobs that Snakemake submitted and whose working directory is `folder`; none without SLURM."""
     try:
-        listed = subprocess.run(["squeue", "--me", "-h", "-o", "%A %Z"], capture_output=True, text=True, check=True)
+        listed = subprocess.run(["squeue", "--me", "-h", "-o", "%A|%j|%Z"], capture_output=True, text=True, check=True)
     except FileNotFoundError:
-        raise UserError("squeue: not found; run this where you submit SLURM jobs") from None
+        return []
     except subprocess.CalledProcessError as error:
+        if "configuration source" in error.stderr:  # SLURM's programs are installed, but this machine is in no cluster
+            return []
         raise UserError(f"squeue failed, so nothing was done: {error.stderr.strip()}") from None
-    pairs = (line.partition(" ") for line in listed.stdout.splitlines())
-    return sorted({job for job, _, where in pairs if Path(where).resolve() == folder.resolve()})
+    jobs = (line.split("|", 2) for line in listed.stdout.splitlines())
+    return sorted(
+        {job for job, name, where in jobs if SUBMITTED.fullmatch(name) and Path(where).resolve() == folder.resolve()}
+    )

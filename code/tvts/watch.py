@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 STEPS = re.compile(r"(\d+) of (\d+) steps \(\d+%\) done")
 ACTIVE_SECONDS = 20.0
@@ -94,12 +95,16 @@ def watch(command: list[str], logs: Path) -> int:
 def _live(console: Console, watched: Watched, logs: Path) -> None:
     with Live(console=console, refresh_per_second=2, transient=True) as live:
         while watched.process.poll() is None:
-            view = Table.grid(padding=(0, 2))
-            view.add_row("[bold]" + watched.headline())
-            for name, line in watched.active(logs)[: console.height - 4]:
-                view.add_row(f"[cyan]{name}", line[: console.width])
-            live.update(view)
+            live.update(_view(console, watched, logs))
             time.sleep(0.5)
+
+
+def _view(console: Console, watched: Watched, logs: Path) -> Table:
+    view = Table.grid(padding=(0, 2))
+    view.add_row(Text(watched.headline(), "bold"))
+    for name, line in watched.active(logs)[: console.height - 4]:
+        view.add_row(Text(name, "cyan"), Text(line[: console.width]))
+    return view
 
 
 def _plain(watched: Watched, logs: Path) -> None:

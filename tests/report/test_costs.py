@@ -14,7 +14,7 @@ from tvts.report.costs import Cost, costs, energy_kwh
 from tvts.report.tables import costs_table
 
 SITE: dict[str, Any] = {
-    "resources": {"transcribe": {"threads": 4, "gpus": 2}},
+    "resources": {"transcribe": {"threads": 4, "gpus": 2}, "score": {"gpus": 1}},
     "runs": {"base": {"set": {"launch": {"nodes": 2, "gpus": 4, "threads": 3}}}},
 }
 
@@ -32,6 +32,8 @@ def found(tmp_path: Path) -> dict[str, Cost]:
     benchmark(tmp_path, "transcribe/toy/00000", s=3600.0, cpu_time=7200.0, resources={"attempt": 3})
     benchmark(tmp_path, "transcribe/toy/00001", s=1800.0, cpu_time="NA", resources={"attempt": 1})
     benchmark(tmp_path, "embed/base/words", s=360.0, cpu_time=360.0)
+    benchmark(tmp_path, "score/base/words.retrieval", s=3600.0, cpu_time=360.0)
+    benchmark(tmp_path, "score/base/actions.linear_probe", s=1800.0, cpu_time=360.0)
     benchmark(tmp_path, "pretrain/base", s=60.0, cpu_time=30.0, resources={"attempt": 1})
     benchmark(tmp_path, "pretrain/forgotten", s=6000.0, cpu_time=30.0)
     for began, job in ((1, "17"), (2, "17")):
@@ -49,6 +51,10 @@ def test_a_stage_is_the_sum_of_its_jobs(found: dict[str, Cost]) -> None:
     )
 
 
+def test_of_scores_linear_probes_alone_have_a_gpu(found: dict[str, Cost]) -> None:
+    assert (found["score"].core_hours, found["score"].gpu_hours) == (1.5, 0.5)
+
+
 def test_a_job_whose_record_names_no_attempt_was_tried_once(found: dict[str, Cost]) -> None:
     assert found["embed"].retries == 0
 
@@ -61,7 +67,7 @@ def test_a_training_pays_for_every_attempt(found: dict[str, Cost]) -> None:
 
 def test_the_table_has_what_ran(found: dict[str, Cost]) -> None:
     table = costs_table(found)
-    assert [row[0] for row in table.rows] == ["transcribe", "pretrain", "embed"]
+    assert [row[0] for row in table.rows] == ["transcribe", "pretrain", "embed", "score"]
     assert table.rows[0][1:4] == [2, 2, "6.000"]
 
 

@@ -53,7 +53,7 @@ def trained(scored: Experiment, tmp_path: Path) -> Callable[..., str]:
 
 
 def test_a_card_says_data_config_and_scores(trained: Callable[..., str]) -> None:
-    text = trained("depth-1-seed2")
+    text = trained("base-depth-1-seed2")
     assert "300 steps on 0.8 hours of video; the lowest 1 blocks of the text encoder stayed frozen" in text
     assert "| toy | toy | transcript | 240 | 0.8 | 1,917 | en | `dddddddddddd` |" in text
     assert "| words | zero-shot retrieval | t2v_R@1 | 62.0 | 60.0 to 64.0 | 100 of 100 |" in text
@@ -64,8 +64,8 @@ def test_a_card_says_data_config_and_scores(trained: Callable[..., str]) -> None
 
 
 def test_what_was_not_run_is_said(trained: Callable[..., str], tmp_path: Path) -> None:
-    (tmp_path / "scores/depth-0-seed0/words.retrieval.json").unlink()
-    text = trained("depth-0-seed0")
+    (tmp_path / "scores/base-depth-0-seed0/words.retrieval.json").unlink()
+    text = trained("base-depth-0-seed0")
     assert "| words | zero-shot retrieval | t2v_R@1 | not run | | |" in text
     assert "top1 | 30.0" in text
 
@@ -78,7 +78,7 @@ def test_videos_that_could_not_be_read_are_said(trained: Callable[..., str], add
 
 
 def test_a_hub_reads_its_front_matter(trained: Callable[..., str]) -> None:
-    data = ModelCard(trained("depth-all-seed1")).data.to_dict()
+    data = ModelCard(trained("base-depth-all-seed1")).data.to_dict()
     assert data["library_name"] == "transformers"
     metrics = {
         (result["dataset"]["name"], metric["type"]): metric["value"]

@@ -29,6 +29,13 @@ def test_results_have_every_run_and_headline(scored: Experiment, tmp_path: Path)
     assert "| clip | 45.0 | " in text and "not run" in text
 
 
+def test_scores_of_another_experiment_stay_out(
+    scored: Experiment, add_score: Callable[..., None], tmp_path: Path
+) -> None:
+    add_score("clip", "motions", "retrieval", **{"t2v_R@1": 99.0})
+    assert {subject for _, subject, _ in Scores(scored, tmp_path).files} == {"words", "actions", "toy"}
+
+
 def test_ablation_is_mean_and_deviation_over_seeds(scored: Experiment, tmp_path: Path) -> None:
     write_tables(scored, tmp_path, tmp_path / "tables")
     rows = read(tmp_path / "tables/ablation_depth.csv")
@@ -73,8 +80,9 @@ def test_paper_tables_hold_the_published_numbers() -> None:
 
 
 def test_paper_table_sets_ours_beside_it(add_score: Callable[..., None], tmp_path: Path) -> None:
+    retrieval = {"adapter": "table", "annotations": "x", "videos": "x", "protocols": ["retrieval"]}
     config = {
-        "corpora": {}, "datasets": {}, "models": {"b16": {"clip": "x"}}, "targets": {},
+        "corpora": {}, "datasets": {}, "models": {"b16": {"clip": "x"}}, "targets": {}, "benchmarks": {"msrvtt": retrieval},
         "runs": {
             "clip-b16": {"set": {"kind": "clip", "model": {"preset": "b16"}}},
             "released": {"set": {"kind": "official", "checkpoint": "x.pth", "model": {"preset": "b16"}}},

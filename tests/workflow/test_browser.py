@@ -153,7 +153,7 @@ def test_the_table_of_runs(browser: Chrome, server: str, tracked: dict[str, Any]
     for name in ("ablation freeze_depth", "clip-tiny"):
         cell = browser.find_element(By.LINK_TEXT, name).find_element(By.XPATH, "ancestor::*[@role='gridcell']")
         cell.find_element(By.TAG_NAME, "button").click()
-    text(browser, "demo", "freeze_depth-all-seed0", "clip-tiny motions retrieval")
+    text(browser, "demo", "demo-freeze_depth-all-seed0", "clip-tiny motions retrieval")
     show("mlflow_runs")
 
 
@@ -165,7 +165,7 @@ def test_an_ablation_is_compared_by_one_click(
     show("mlflow_ablation")
     browser.find_element(By.LINK_TEXT, "Compare its members").click()
     browser.switch_to.window(browser.window_handles[-1])
-    said = text(browser, "Comparing", "Run details", "freeze_depth-all-seed0")
+    said = text(browser, "Comparing", "Run details", "demo-freeze_depth-all-seed0")
     assert "text.frozen_blocks" in said
     show("mlflow_compare")
 

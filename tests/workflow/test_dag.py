@@ -48,6 +48,20 @@ def test_one_ablation_alone(tmp_path: Path) -> None:
     assert "track" not in counts
 
 
+def test_mlflow_waits_for_every_figure_and_table_that_its_runs_hold(tmp_path: Path) -> None:
+    counts = job_counts(snakemake(tmp_path, "results/mlflow.json", *DRY, overlay={"demo": True}))
+    held = (
+        "tables",
+        "training_figure",
+        "funnel_figure",
+        "window_figure",
+        "ablation_figure",
+        "distortion_figure",
+        "demo_word_errors",
+    )
+    assert [counts.get(rule) for rule in held] == [1] * len(held)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", Experiment.load(ROOT / "config.yaml").config.ablations)
 def test_every_ablation_is_a_target_of_its_own(tmp_path: Path, name: str) -> None:

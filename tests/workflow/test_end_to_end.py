@@ -35,7 +35,7 @@ def test_the_report_is_whole(finished: Path) -> None:
         assert (report / "figures" / f"{figure}.png").stat().st_size > 5000
         assert (report / "figures" / f"{figure}.pdf").stat().st_size > 1000
     table = (report / "tables/results.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in table[1:]] == ["demo", "other", "clip-tiny", "freeze_depth-all-seed0"]
+    assert [line.split(",")[0] for line in table[1:]] == ["demo", "other", "clip-tiny", "demo-freeze_depth-all-seed0"]
     assert "not run" not in table[1]
     page = (report / "index.html").read_text(encoding="utf-8")
     assert "every score that the config asks for is there" in page

@@ -37,6 +37,14 @@ def test_groups_are_capped(profile: dict[str, Any]) -> None:
     assert "cores" not in profile, "it would cap the threads of every job"
 
 
+def test_limits_given_on_the_command_line_keep_the_cap_of_groups() -> None:
+    """`--resources` replaces the profile's whole list."""
+    pages = [path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]]
+    given = [limits for page in pages for limits in re.findall(r"--resources ([^`\n]*=\d+)", page)]
+    assert len(given) >= 2
+    assert all("at_once=4" in limits for limits in given)
+
+
 def test_retries_stand_in_the_profile_alone(profile: dict[str, Any], rules: dict[str, str]) -> None:
     assert profile["retries"] == 2
     assert not [name for name, text in rules.items() if re.search(r"^\s+retries:", text, re.M)]
@@ -48,7 +56,7 @@ def test_jobs_come_back_after_a_lost_node(profile: dict[str, Any]) -> None:
 
 def test_the_trainer_is_started_by_srun(rules: dict[str, str]) -> None:
     command = rules["pretrain"].partition("shell:")[2]
-    assert "TVTS_REQUEUE=${{SLURM_JOB_ID:-}} exec ${{SLURM_JOB_ID:+srun " in command
+    assert " start=${{SLURM_JOB_ID:+srun " in command and " exec ${{start:-" in command
     assert "tee" not in command, "a pipe would keep signals from the trainer"
 
 

@@ -70,9 +70,11 @@ def bench_synthetic(
     return _result(f"{size}, made batches", times, batch, run, device, training_gflop(config, frozen_blocks(config)))
 
 
-def bench_run(config: Path, cards: list[Path], reader: Reader, steps: int, device: torch.device) -> TrainBench:
-    """A step of the run in `config` on the shards behind `cards`, exactly as it would train."""
-    run, process = read_run(config), Process(0, 1, 0, device)
+def bench_run(
+    config: Path, cards: list[Path], reader: Reader, steps: int, device: torch.device, running: str = "{}"
+) -> TrainBench:
+    """A step of the run in `config` on the shards behind `cards`, exactly as it would train when launched as `running` says."""
+    run, process = read_run(config, running), Process(0, 1, 0, device)
     with TemporaryDirectory() as folder:
         trainer = Trainer(run, [source(card) for card in cards], "", Path(folder), process, reader)
     trainer.plan.total = WARM_UP + steps

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tvts.commands.options import Reader, Threads
+from tvts.commands.options import Reader, Running, Threads
 
 app = typer.Typer(help="Measure speed. Figures are of this machine, in this run.", no_args_is_help=True)
 
@@ -42,6 +42,7 @@ def bench_train(
     steps: Annotated[int, typer.Option(min=1, help="Steps to measure, after three that do not count.")] = 20,
     precision: Annotated[Literal["bf16", "fp32"], typer.Option(help="Arithmetic, for made batches.")] = "bf16",
     compile_blocks: Annotated[bool, typer.Option("--compile", help="Compile each block, for made batches.")] = False,
+    running: Running = "{}",
     reader: Reader = "pyav",
 ) -> None:
     """Training steps: clips/s, share of data, forward, backward and optimiser, MFU, memory.
@@ -55,7 +56,7 @@ def bench_train(
     device = pick_device("auto")
     with for_people():
         if config:
-            result = train.bench_run(config, dataset, reader, steps, device)
+            result = train.bench_run(config, dataset, reader, steps, device, running)
         else:
             result = train.bench_synthetic(size, batch, steps, precision, compile_blocks, device)
     train.print_bench(result)

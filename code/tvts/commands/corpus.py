@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tvts.commands.options import Output, Settings, Threads
+from tvts.commands.options import Output, Running, Settings, Threads
 
 app = typer.Typer()
 
@@ -33,6 +33,7 @@ def download(
     settings: Settings,
     tar: Output,
     index: Output,
+    running: Running = "{}",
     threads: Threads = 1,
     videos_per_hour: Annotated[int, typer.Option(min=1, help="YouTube: over all jobs of all corpora.")] = 300,
 ) -> None:
@@ -44,7 +45,7 @@ def download(
     from tvts.corpus.fetch import fetch_shard
     from tvts.corpus.transcribe import make_reader
 
-    corpus = read_settings(Corpus, settings)
+    corpus = read_settings(Corpus, settings, running)
     words = make_reader(corpus.transcribe) if corpus.fetch.spans.place == "words" else None
     fetch_shard(
         plan,
@@ -96,6 +97,7 @@ def transcribe(
     index: Annotated[Path, typer.Option(help="Their index.")],
     settings: Settings,
     output: Output,
+    running: Running = "{}",
     threads: Threads = 1,
 ) -> None:
     """Turn the speech of one shard into words with times.
@@ -105,7 +107,7 @@ def transcribe(
     from tvts.config import Transcribe, read_settings
     from tvts.corpus.transcribe import transcribe_shard
 
-    transcribe_shard(tar, index, read_settings(Transcribe, settings), output, threads)
+    transcribe_shard(tar, index, read_settings(Transcribe, settings, running), output, threads)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tvts.commands.options import Output, Reader, RunConfig, Settings, Threads
+from tvts.commands.options import Output, Reader, RunConfig, Running, Settings, Threads
 
 app = typer.Typer()
 
@@ -17,6 +17,7 @@ def embed_benchmark(
     settings: Settings,
     evaluation: Settings,
     output: Output,
+    running: Running = "{}",
     reader: Reader = "pyav",
     cache: Annotated[
         Path | None, typer.Option(help="Folder of finished batches; none = .cache beside the output.")
@@ -38,7 +39,7 @@ def embed_benchmark(
         model,
         "clip" if run.kind == "clip" else "tvts",
         read_settings(Benchmark, settings),
-        read_settings(Evaluation, evaluation),
+        read_settings(Evaluation, evaluation, running),
         frames=run.model.frames,
         reader=reader,
         output=output,
@@ -54,6 +55,7 @@ def score(
     protocol: Annotated[str, typer.Option(help="retrieval, recognition, linear_probe or multiple_choice")],
     evaluation: Settings,
     output: Output,
+    running: Running = "{}",
     threads: Threads = 1,
 ) -> None:
     """Score embeddings under a protocol.
@@ -63,7 +65,7 @@ def score(
     from tvts.config import Evaluation, read_settings
     from tvts.evaluate.score import score as score_embeddings
 
-    score_embeddings(embeddings, protocol, read_settings(Evaluation, evaluation), output, threads)
+    score_embeddings(embeddings, protocol, read_settings(Evaluation, evaluation, running), output, threads)
 
 
 @app.command()
@@ -96,6 +98,7 @@ def score_distortion(
     settings: Settings,
     evaluation: Settings,
     output: Output,
+    running: Running = "{}",
     reader: Reader = "pyav",
     threads: Threads = 1,
 ) -> None:
@@ -107,5 +110,5 @@ def score_distortion(
     from tvts.config import Benchmark, Evaluation, read_settings
     from tvts.evaluate.distortion import score_distortion as measure
 
-    captions, how = read_settings(Benchmark, settings), read_settings(Evaluation, evaluation)
+    captions, how = read_settings(Benchmark, settings), read_settings(Evaluation, evaluation, running)
     measure(config, model, dataset, embeddings, captions, how, output, reader, threads)

@@ -6,6 +6,10 @@ from typing import Annotated, Literal
 import typer
 
 Settings = Annotated[str, typer.Option(help="Section of config.yaml as JSON, or @file.")]
+Running = Annotated[
+    str,
+    typer.Option(help="Settings that change no result (workers, minutes, device, ...) as JSON, laid over the others."),
+]
 Output = Annotated[Path, typer.Option(help="File to write.")]
 Reader = Annotated[Literal["pyav", "decord"], typer.Option(help="Video reader.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU cores to use.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tvts.commands.options import Output, Reader, RunConfig, Threads
+from tvts.commands.options import Output, Reader, RunConfig, Running, Threads
 
 app = typer.Typer()
 
@@ -17,6 +17,7 @@ def pretrain(
     folder: Annotated[Path, typer.Option(help="Folder of checkpoints and metrics.jsonl; kept between attempts.")],
     model: Annotated[Path, typer.Option(help="Folder to write the model to.")],
     card: Output,
+    running: Running = "{}",
     reader: Reader = "pyav",
     threads: Threads = 1,
     minutes: Annotated[float | None, typer.Option(help="Save and stop before this time is over.")] = None,
@@ -28,7 +29,7 @@ def pretrain(
     """
     from tvts.train.stage import pretrain as train
 
-    train(config, dataset, folder, model, card, reader, threads, minutes)
+    train(config, dataset, folder, model, card, reader, threads, minutes, running)
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """Commands around a run of Snakemake, and generated documentation."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,7 @@ def recover(context: typer.Context) -> None:
     """
     from tvts.recover import recover as run_recovered
 
-    sys.exit(run_recovered(Path.cwd(), context.args))
+    run_recovered(Path.cwd(), context.args)
 
 
 @app.command()

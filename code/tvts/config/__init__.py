@@ -7,6 +7,8 @@ from tvts.config.resolve import (
     deep_merge,
     fingerprint,
     frozen_run,
+    identity,
+    operational,
     read_settings,
     read_yaml,
     validate,
@@ -25,5 +27,5 @@ from tvts.config.schema import (
 
 __all__ = [
     "Benchmark", "Config", "Corpus", "Dataset", "Evaluation", "Experiment", "Fetch", "Media", "Run", "Transcribe",
-    "UserError", "deep_merge", "fingerprint", "frozen_run", "read_settings", "read_yaml", "validate",
+    "UserError", "deep_merge", "fingerprint", "frozen_run", "identity", "operational", "read_settings", "read_yaml", "validate",
 ]  # fmt: skip

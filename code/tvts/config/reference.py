@@ -17,6 +17,7 @@ from tvts.config.schema import (
     Dataset,
     Evaluation,
     Fetch,
+    GpuResources,
     Jobs,
     Launch,
     Media,
@@ -35,6 +36,7 @@ from tvts.config.schema import (
 )
 
 SECTIONS: dict[str, type[BaseModel]] = {
+    "config.yaml": Config,
     "corpora.NAME": Corpus,
     "corpora.NAME.fetch": Fetch,
     "corpora.NAME.fetch.spans": Spans,
@@ -57,6 +59,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "tracking": Tracking,
     "resources": Jobs,
     "resources.RULE": Resources,
+    "resources.RULE, on GPUs": GpuResources,
     "targets": Targets,
 }
 

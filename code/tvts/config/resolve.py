@@ -13,11 +13,25 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tvts.config.errors import UserError, explain
-from tvts.config.schema import Ablation, Config, Run
+from tvts.config.schema import Ablation, Config, Corpus, Evaluation, Run, Transcribe
 from tvts.files import sha256_json
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+OPERATIONAL: dict[type[BaseModel], dict[str, Any]] = {
+    Run: {
+        "launch": True,
+        "model": {"obtain"},
+        "data": {"workers", "cache_gb", "max_corrupt_share"},
+        "train": {"checkpoint_minutes", "keep_checkpoints", "log_every", "activation_checkpointing", "compile"},
+    },
+    Corpus: {"fetch": {"attempts", "timeout_seconds"}},
+    Transcribe: {"device": True},
+    Evaluation: {"device": True},
+}
+"""Settings of no influence on results but for rounding: where, how fast and how patiently work is done. Jobs get them aside from the
+others (`--running`), so that changing them makes nothing again."""
 
 
 def deep_merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,18 +70,25 @@ def validate(section: type[AnySection], value: Any, path: str) -> AnySection:
         raise UserError("\n".join(explain(error, path, functools.partial(_keys_at, section)))) from None
 
 
-def read_settings(section: type[AnySection], text: str) -> AnySection:
-    """Settings of a stage, given on its command line as JSON or as `@file`."""
-    try:
-        value = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--settings: not valid JSON ({error}); give an object or @file") from None
+def read_settings(section: type[AnySection], text: str, running: str = "{}") -> AnySection:
+    """Settings of a stage, given on its command line as JSON or as `@file`, with those in `running` laid over them."""
+    value = deep_merge(_read_option("--settings", text), _read_option("--running", running))
     return validate(section, value, "--settings")
 
 
-def read_run(path: Path) -> Run:
-    """A frozen run, `results/runs/{run}/config.json`."""
-    return validate(Run, read_yaml([path]), str(path))
+def read_run(path: Path, running: str = "{}") -> Run:
+    """A frozen run, `results/runs/{run}/config.json`, with the settings that it leaves out, `running`, laid over it."""
+    return validate(Run, deep_merge(read_yaml([path]), _read_option("--running", running)), str(path))
+
+
+def _read_option(option: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{option}: not valid JSON ({error}); give an object or @file") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{option}: got {value!r}; give an object or @file")
+    return value
 
 
 def _keys_at(section: type[BaseModel], loc: tuple[Any, ...]) -> set[str]:
@@ -166,13 +187,18 @@ class Experiment:
 
 
 def frozen_run(experiment: Experiment, name: str) -> str:
-    """The resolved settings of a run as a JSON string with sorted keys: what `results/runs/{run}/config.json` holds."""
-    return json.dumps(experiment.runs[name].model_dump(), indent=2, sort_keys=True) + "\n"
+    """The identity of a run as a JSON string with sorted keys: what `results/runs/{run}/config.json` holds."""
+    return json.dumps(identity(experiment.runs[name]), indent=2, sort_keys=True) + "\n"
 
 
-def identity(run: Run) -> dict[str, Any]:
-    """All settings that decide a run's result: everything but where it trains and how its CLIP is got."""
-    return run.model_dump(exclude={"launch": True, "model": {"obtain"}})
+def identity(section: BaseModel) -> dict[str, Any]:
+    """Those settings of a run, or of another section, that decide its result."""
+    return section.model_dump(exclude=OPERATIONAL.get(type(section)))
+
+
+def operational(section: BaseModel) -> str:
+    """The others, as JSON."""
+    return section.model_dump_json(include=OPERATIONAL[type(section)])
 
 
 def fingerprint(run: Run) -> str:
@@ -209,7 +235,10 @@ def _check_run(config: Config, settings: dict[str, Any], path: str) -> Run:
 
 
 def _members(config: Config, name: str, ablation: Ablation, runs: dict[str, Run]) -> dict[str, list[str]]:
-    """Resolve an ablation's members into `runs`, reusing runs with equal settings; label -> run names."""
+    """Resolve an ablation's members into `runs`, reusing runs with equal settings; label -> run names.
+
+    A member is named after the run it varies, so that two experiments which share `results/` share no members.
+    """
     _check_name("ablations", name)
     path = f"ablations.{name}"
     _known("runs", f"{path}.run", ablation.run, config.runs)
@@ -220,11 +249,17 @@ def _members(config: Config, name: str, ablation: Ablation, runs: dict[str, Run]
         overrides = {str(value): _nest(str(ablation.axis), value) for value in ablation.values}
     members: dict[str, list[str]] = {}
     for label, override in overrides.items():
+        if not LABEL.fullmatch(label):
+            raise UserError(f"{path}.values: {label!r} cannot name a run; give values as a mapping label -> overrides")
         for seed in ablation.seeds:
             settings = deep_merge(deep_merge(base, override), {"seed": seed})
             run = _check_run(config, settings, f"{path}.values.{label}")
             twin = next((other for other, known in runs.items() if fingerprint(known) == fingerprint(run)), None)
-            run_name = twin or f"{name}-{label}-seed{seed}"
+            run_name = twin or f"{ablation.run}-{name}-{label}-seed{seed}"
+            if not twin and run_name in runs:
+                raise UserError(
+                    f"{path}: a member would be called {run_name}, like another run; give the ablation another name"
+                )
             runs.setdefault(run_name, run)
             members.setdefault(label, []).append(run_name)
     return members

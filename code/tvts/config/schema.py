@@ -50,6 +50,7 @@ class Fetch(Section):
     """How a shard of videos is fetched, cut and transcoded."""
 
     spans: Spans = Spans()
+    """The parts of a video that become clips."""
     short_side: Annotated[int, Field(ge=16, le=1080)] = 256
     """Shorter side of the transcoded clip, pixels."""
     fps: Positive = 15.0
@@ -85,6 +86,7 @@ class Transcribe(Section):
     language: str | None = "en"
     """Spoken language; none lets the engine detect it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where whisper and faster_whisper run; `auto` = on a GPU if there is one."""
     precision: Literal["auto", "fp16", "fp32", "int8"] = "auto"
     """Arithmetic of whisper and faster_whisper. `auto`: fp16 on a GPU, fp32 on a CPU (faster_whisper: as its model was converted);
     `int8` is for faster_whisper."""
@@ -113,8 +115,9 @@ class Corpus(Section):
     seed: int = 0
     """Seed of the span positions."""
     fetch: Fetch = Fetch()
+    """How videos are fetched and cut."""
     transcribe: Transcribe | None = Transcribe()
-    """None for corpora whose text is a caption in the list."""
+    """How speech becomes words; none for corpora whose text is a caption in the list."""
 
     @model_validator(mode="after")
     def _words_to_place_by(self) -> "Corpus":
@@ -166,7 +169,9 @@ class Dataset(Section):
     validation_windows: Count = 1
     """Fixed windows kept per held-out clip, each with a stored shuffling."""
     seed: int = 0
+    """Seed of the split, the validation windows and their shuffling."""
     cleaning: Cleaning = Cleaning()
+    """Rules that keep bad transcripts out."""
 
     @model_validator(mode="after")
     def _segment_range(self) -> "Dataset":
@@ -247,6 +252,7 @@ class Objective(Section):
     """The losses and their weights."""
 
     temperature: Positive = 0.05
+    """Cosines are divided by this before the contrastive loss (paper: 0.05, fixed)."""
     contrastive_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the gradient-correct contrastive loss. The official code's effective value is 1 / number of GPUs."""
     sorting_weight: Annotated[float, Field(ge=0)] = 2.0
@@ -261,7 +267,9 @@ class Optim(Section):
     lr_clip: Rate = 1.0e-7
     """Learning rate of everything that comes from CLIP."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """Of all but biases and norms."""
     betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    """Decay of the first and second moments."""
     eps: Positive = 1.0e-8
     """Official optimiser: 1e-6."""
     temporal_embedding_group: Literal["new", "clip"] = "clip"
@@ -271,24 +279,31 @@ class Optim(Section):
     schedule: Literal["step", "cosine"] = "step"
     """`step`: times 0.1 after `milestones` epochs (official); `cosine`: to zero at the end."""
     milestones: list[Count] = [6, 8]
+    """Epochs after which `step` lowers the rates."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the rates rise linearly at the start."""
 
 
 class Train(Section):
     """Length, precision and saving of a run."""
 
     epochs: Count = 10
+    """Length of the training (paper: 10)."""
     steps_per_epoch: Count | None = None
     """Optimiser steps that count as one epoch; none = one pass over the first dataset (official). With `data.mixing: alternating` each
     other dataset takes as many steps in between."""
     precision: Literal["bf16", "fp32"] = "bf16"
+    """Arithmetic of the forward and backward pass; weights and moments are fp32."""
     compile: bool = True
     """Compile each block (GPU)."""
     activation_checkpointing: bool = False
+    """Keep no activations inside blocks, compute them again in the backward pass: less memory, about a third more work."""
     deterministic: bool = False
     """Equal bits from equal runs on a GPU too, at some cost in speed; on a CPU they are equal anyway."""
     checkpoint_minutes: Positive = 15.0
+    """Time between checkpoints: what a killed training loses at most."""
     keep_checkpoints: Count = 2
+    """Newest checkpoints that are kept."""
     validate_every: Count | None = None
     """Steps between validations; none = at the end of each epoch."""
     log_every: Count = 10
@@ -299,6 +314,7 @@ class Launch(Section):
     """Where a run trains. Does not change its result and is not part of its identity."""
 
     nodes: Count = 1
+    """Machines, in a SLURM job."""
     gpus: Annotated[int, Field(ge=0)] = 0
     """GPUs, and so processes, per node; 0 = one CPU process."""
     threads: Count = 1
@@ -308,7 +324,10 @@ class Launch(Section):
     accumulate: Count = 1
     """Parts in which a process computes its batch, one after another, when memory is short. Gradients are those of the whole batch."""
     mem_mb: Count = 4000
+    """Memory per node, MB."""
     minutes: Count = 60
+    """Time of one attempt, on a cluster and on your own machine alike: shortly before its end a training saves and stops, and the same
+    command continues it."""
 
 
 class Run(Section):
@@ -319,13 +338,21 @@ class Run(Section):
     checkpoint: str | None = None
     """The released checkpoint file, for `official`."""
     seed: int = 0
+    """Of new parameters, windows, frames, crops, masks and shuffling."""
     model: RunModel
+    """The encoder: a preset and changes to it."""
     text: Text = Text()
+    """What of the text encoder learns."""
     data: Data | None = None
+    """What it is trained on; needed by `tvts`."""
     objective: Objective = Objective()
+    """The losses."""
     optim: Optim = Optim()
+    """The optimiser."""
     train: Train = Train()
+    """Length, precision, saving."""
     launch: Launch = Launch()
+    """Where it trains."""
 
     @model_validator(mode="after")
     def _complete(self) -> "Run":
@@ -361,6 +388,7 @@ class Ablation(Section):
     values: list[Any] | dict[str, dict[str, Any]]
     """Values of the axis; or, without `axis`, a label -> overrides mapping."""
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    """Each value is trained once per seed; figures show mean and standard deviation."""
     title: str | None = None
     """Axis label in figures."""
 
@@ -386,6 +414,7 @@ class Benchmark(Section):
     videos: str
     """Folder of the videos."""
     protocols: Annotated[list[Protocol], Field(min_length=1)]
+    """How it is scored."""
     obtain: str = "see the adapter's first lines"
     """How to get the data; shown when it is missing."""
     options: dict[str, Any] = {}
@@ -406,7 +435,9 @@ class Evaluation(Section):
     max_missing_share: Share = 0.05
     """An evaluation with more unreadable videos fails."""
     batch_size: Count = 32
+    """Videos embedded together."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where encoders run; `auto` = on a GPU if there is one."""
 
 
 class Media(Section):
@@ -423,16 +454,25 @@ class Tracking(Section):
     """Tracking store; none = SQLite at `results/mlflow.db`, written by one local job when results are in. The URL of an MLflow server
     (`http://10.0.0.5:5000`) shows trainings live as well; they never wait for it, and what it missed is sent at the end."""
     experiment: str = "tvtsv2"
+    """Name of the MLflow experiment."""
 
 
 class Resources(Section):
     """What a job of a rule asks for."""
 
     threads: Count = 1
+    """CPU cores."""
     mem_mb: Count = 2000
+    """Memory, MB."""
     runtime: Count = 60
-    """Minutes."""
+    """Time limit on a cluster, minutes."""
+
+
+class GpuResources(Resources):
+    """What a job that can use GPUs asks for."""
+
     gpus: Annotated[int, Field(ge=0)] = 0
+    """GPUs; 0 = none is asked for."""
 
 
 class Jobs(Section):
@@ -442,38 +482,59 @@ class Jobs(Section):
     """YouTube: videos asked for, by all jobs of all corpora together. About 300 is what a guest session is given."""
 
     plan: Resources = Resources(mem_mb=8000)
+    """The list of a corpus, all of it in memory."""
     download: Resources = Resources(threads=2, mem_mb=7000, runtime=240)
-    """Per thread 3 GiB: the limits of its two worker processes."""
-
+    """A shard of videos. Per thread 3 GiB: the limits of its two worker processes."""
     annotations: Resources = Resources(mem_mb=4000, runtime=1440)
-    transcribe: Resources = Resources(threads=4, mem_mb=16000, runtime=240)
+    """The index of YT-Temporal's files, made once."""
+    transcribe: GpuResources = GpuResources(threads=4, mem_mb=16000, runtime=240)
+    """A shard of speech."""
     dataset: Resources = Resources(mem_mb=4000)
-    embed: Resources = Resources(threads=4, mem_mb=16000, runtime=240)
-    score: Resources = Resources(mem_mb=8000)
+    """A shard of windows, and the card of all."""
+    embed: GpuResources = GpuResources(threads=4, mem_mb=16000, runtime=240)
+    """Frozen features of a run on a benchmark; several GPUs share the videos."""
+    score: GpuResources = GpuResources(mem_mb=8000)
+    """A score from features. Only linear probes ask for the GPU, and use one."""
+    convert: Resources = Resources(mem_mb=16000)
+    """A released checkpoint as a model folder."""
 
 
 class Targets(Section):
     """What `snakemake` without a target builds."""
 
     runs: list[str] = []
+    """Names in `runs`."""
     ablations: list[str] = []
+    """Names in `ablations`."""
     benchmarks: list[str] = []
+    """Names in `benchmarks`, on which all these are scored."""
 
 
 class Config(Section):
     """All of `config.yaml`."""
 
     corpora: dict[str, Corpus]
+    """Videos, by name."""
     datasets: dict[str, Dataset]
+    """What is made of them to train on."""
     models: dict[str, Model]
+    """Sizes of the encoder."""
     runs: dict[str, RunEntry]
+    """Encoders to make."""
     ablations: dict[str, Ablation] = {}
+    """Questions asked of runs."""
     benchmarks: dict[str, Benchmark] = {}
+    """Frozen evaluations."""
     evaluation: Evaluation = Evaluation()
+    """How frames and scores of benchmarks are computed."""
     media: Media = Media()
+    """Reading of clips."""
     tracking: Tracking = Tracking()
+    """Where runs are recorded."""
     resources: Jobs = Jobs()
+    """What jobs ask for."""
     targets: Targets
+    """What is built."""
     extra_rules: list[str] = []
     """Rule files included after the project's own, relative to the repository."""
     extra: dict[str, Any] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tvts.config import Experiment
-from tvts.config.schema import Resources
+from tvts.config.schema import GpuResources, Resources
 from tvts.layout import Layout
 from tvts.train.attempts import attempts, summary
 
@@ -72,7 +72,9 @@ def _reserved(experiment: Experiment, stage: str, name: str) -> tuple[int, int]:
         launch = experiment.runs[name].launch
         return launch.nodes * max(1, launch.gpus) * launch.threads, launch.nodes * launch.gpus
     asked: Resources = getattr(experiment.config.resources, stage)
-    return asked.threads, asked.gpus
+    if isinstance(asked, GpuResources) and (stage != "score" or name.endswith(".linear_probe")):
+        return asked.threads, asked.gpus
+    return asked.threads, 0
 
 
 def _number(value: float | str) -> float:

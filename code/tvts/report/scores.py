@@ -51,14 +51,16 @@ class Metric(NamedTuple):
 
 
 class Scores:
-    """Score files under a results folder, of an experiment's runs."""
+    """Score files under a results folder, of an experiment's runs on its benchmarks and datasets."""
 
     def __init__(self, experiment: Experiment, results: Path) -> None:
         layout = Layout(results)
         files = [path for run in experiment.runs for path in sorted((layout.root / "scores" / run).glob("*.json"))]
-        bodies = [read_json(path) for path in files]
+        subjects = experiment.config.benchmarks.keys() | experiment.config.datasets.keys()
         self.files: dict[tuple[str, str, str], dict[str, Any]] = {
-            (body["run"], body["benchmark"], body["protocol"]): body for body in bodies
+            (body["run"], body["benchmark"], body["protocol"]): body
+            for body in map(read_json, files)
+            if body["benchmark"] in subjects
         }
 
     def runs(self) -> set[str]:

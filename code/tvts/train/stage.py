@@ -36,13 +36,14 @@ def pretrain(
     reader: Reader,
     threads: int,
     minutes: float | None,
+    running: str = "{}",
 ) -> None:
-    """Train the run in `config` on the datasets of `cards`, continuing from `folder`; write `model` and `card`.
+    """Train the run in `config`, launched as `running` says, on the datasets of `cards`; continue from `folder`, write `model` and `card`.
 
     Raises UserError for settings that cannot work, Stopped when saved before the end.
     """
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes - min(120.0, 6 * minutes)
-    run = read_run(config)
+    run = read_run(config, running)
     torch.set_num_threads(threads)
     if run.train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
