@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import transformers
+from transformers.utils.logging import disable_progress_bar
 
 from tvts.config import UserError
 from tvts.config.resolve import fingerprint, read_run
@@ -45,6 +46,7 @@ def pretrain(
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes - min(120.0, 6 * minutes)
     run = read_run(config, running)
     torch.set_num_threads(threads)
+    disable_progress_bar()  # of each model saved: the live line is ours
     if run.train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
