@@ -81,4 +81,6 @@ def _label(label: Any, path: Path, labels: dict[str, int]) -> int:
         return labels[str(label)]
     if str(label).isdigit():
         return int(label)
-    raise UserError(f"{path}: label {label!r} is not in classes.json; give a name from there or an index, or leave the column out")
+    raise UserError(
+        f"{path}: label {label!r} is not in classes.json; give a name from there or an index, or leave the column out"
+    )
