@@ -12,6 +12,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from tvts.config import Experiment, UserError, frozen_run, identity, operational
+from tvts.config.schema import warning_seconds
 from tvts.explain import explain
 from tvts.files import sha256_json
 from tvts.recover import hold
@@ -128,20 +129,10 @@ def launch(run):
     return EXPERIMENT.runs[run].launch
 
 
-def processes(run):
-    """Trainer processes: one per GPU, one per node without GPUs."""
-    return launch(run).nodes * max(1, launch(run).gpus)
-
-
 def torchrun(run):
     """What starts a run's processes on this machine, if there are several."""
     gpus = launch(run).gpus
     return f"torchrun --standalone --nproc-per-node={gpus} --no-python" if gpus > 1 else ""
-
-
-def warning_seconds(run):
-    """How long before the end of its time a training is asked to save."""
-    return min(120, 6 * launch(run).minutes)
 
 
 def model_folder(run):

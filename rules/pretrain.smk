@@ -44,18 +44,18 @@ rule pretrain:
         runtime=lambda wildcards: launch(wildcards.run).minutes,
         nodes=lambda wildcards: launch(wildcards.run).nodes,
         per_node=lambda wildcards: max(1, launch(wildcards.run).gpus),
-        processes=lambda wildcards: processes(wildcards.run),
+        processes=lambda wildcards: launch(wildcards.run).processes,
         without_slurm=lambda wildcards: torchrun(wildcards.run),
         running=lambda wildcards: operational(EXPERIMENT.runs[wildcards.run]),
         reader=EXPERIMENT.config.media.reader,
         gres=lambda wildcards: f"gpu:{launch(wildcards.run).gpus}" if launch(wildcards.run).gpus else None,
         tasks_per_gpu=0,
-        mpi=lambda wildcards: "srun" if processes(wildcards.run) > 1 else None,
+        mpi=lambda wildcards: "srun" if launch(wildcards.run).processes > 1 else None,
         tasks_per_node=lambda wildcards: launch(wildcards.run).gpus if launch(wildcards.run).gpus > 1 else None,
         tasks=lambda wildcards: (
-            launch(wildcards.run).nodes if processes(wildcards.run) == launch(wildcards.run).nodes > 1 else None
+            launch(wildcards.run).nodes if launch(wildcards.run).processes == launch(wildcards.run).nodes > 1 else None
         ),
-        slurm_extra=lambda wildcards: f"--signal=TERM@{warning_seconds(wildcards.run)} --open-mode=append",
+        slurm_extra=lambda wildcards: f"--signal=TERM@{warning_seconds(launch(wildcards.run).minutes)} --open-mode=append",
     params:
         training=lambda wildcards, output: f"{subpath(output.card, parent=True)}/training",
         datasets=lambda wildcards, input: " ".join(f"--dataset {card}" for card in input.datasets),

@@ -13,12 +13,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tvts.config.errors import UserError, explain
-from tvts.config.schema import Ablation, Config, Corpus, Evaluation, Run, Transcribe
+from tvts.config.schema import Ablation, Config, Corpus, Evaluation, Fetch, Run, Transcribe
 from tvts.files import sha256_json
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PATIENCE = {"attempts": True, "timeout_seconds": True}
 OPERATIONAL: dict[type[BaseModel], dict[str, Any]] = {
     Run: {
         "launch": True,
@@ -33,7 +34,8 @@ OPERATIONAL: dict[type[BaseModel], dict[str, Any]] = {
             "deterministic",
         },
     },
-    Corpus: {"fetch": {"attempts", "timeout_seconds"}},
+    Corpus: {"fetch": _PATIENCE},
+    Fetch: _PATIENCE,
     Transcribe: {"device": True},
     Evaluation: {"device": True},
 }

@@ -329,6 +329,16 @@ class Launch(Section):
     """Time of one attempt, on a cluster and on your own machine alike: shortly before its end a training saves and stops, and the same
     command continues it."""
 
+    @property
+    def processes(self) -> int:
+        """Trainer processes: one per GPU, one per node without GPUs."""
+        return self.nodes * max(1, self.gpus)
+
+
+def warning_seconds(minutes: float) -> float:
+    """How long before the end of `minutes` a training is asked to save."""
+    return min(120, 6 * minutes)
+
 
 class Run(Section):
     """One encoder: how it is made. A resolved run is frozen to `results/runs/{run}/config.json`."""
@@ -358,7 +368,7 @@ class Run(Section):
     def _complete(self) -> "Run":
         if self.kind == "tvts" and self.data is None:
             raise ValueError("a run of kind tvts needs data.datasets")
-        processes = self.launch.nodes * max(1, self.launch.gpus)
+        processes = self.launch.processes
         if self.data and self.data.batch_size % (processes * self.launch.accumulate):
             raise ValueError(
                 f"data.batch_size: {self.data.batch_size} clips cannot be shared by {processes} processes (launch.nodes x gpus) "

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tvts.config import Fetch, UserError
+from tvts.config import Fetch, UserError, identity
 from tvts.corpus.shards import INDEX_SCHEMA, TarWriter, read_plan, stats_of, with_said
 from tvts.corpus.status import RETRYABLE, Failure, Status
 from tvts.corpus.transcribe.engine import Reader
@@ -68,7 +68,7 @@ def fetch_shard(
     videos = read_plan(plan, shard).to_pylist()
     for video in videos:
         video["said"] = hashlib.sha256(words.source(video["id"])).hexdigest()[:16] if words else None
-    made_by = [source, settings.model_dump(mode="json", exclude={"timeout_seconds", "attempts"}), seed]
+    made_by = [source, identity(settings), seed]
     with opened_folder(tar, sha256_json(made_by)) as folder:
         work = Work(folder)
         finished = {video["key"]: rows for video in videos if (rows := work.finished(video)) is not None}

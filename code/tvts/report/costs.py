@@ -70,7 +70,7 @@ def _reserved(experiment: Experiment, stage: str, name: str) -> tuple[int, int]:
     """Cores and GPUs of a job, from the config."""
     if stage == "pretrain":
         launch = experiment.runs[name].launch
-        return launch.nodes * max(1, launch.gpus) * launch.threads, launch.nodes * launch.gpus
+        return launch.processes * launch.threads, launch.nodes * launch.gpus
     asked: Resources = getattr(experiment.config.resources, stage)
     if isinstance(asked, GpuResources) and (stage != "score" or name.endswith(".linear_probe")):
         return asked.threads, asked.gpus

@@ -26,11 +26,11 @@ def join(run: Run) -> Process:
     require_gpus(run)
     with neighbours():
         process = start(run.launch.gpus)
-    asked = run.launch.nodes * max(1, run.launch.gpus)
-    if process.world == 1 < asked:
+    if process.world == 1 < run.launch.processes:
         raise UserError(
-            f"launch: {asked} processes asked for ({run.launch.nodes} nodes x {run.launch.gpus} GPUs), but one was started; start "
-            f"them with srun, or with `torchrun --standalone --nproc-per-node {run.launch.gpus} --no-python tvts pretrain ...`"
+            f"launch: {run.launch.processes} processes asked for ({run.launch.nodes} nodes x {run.launch.gpus} GPUs), but one was "
+            f"started; start them with srun, or with `torchrun --standalone --nproc-per-node {run.launch.gpus} --no-python "
+            "tvts pretrain ...`"
         )
     return process
 

@@ -14,7 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from tvts.config import UserError
 from tvts.config.resolve import fingerprint, read_run
-from tvts.config.schema import Dataset
+from tvts.config.schema import Dataset, warning_seconds
 from tvts.corpus.dataset import data_hash
 from tvts.corpus.media.read import Reader
 from tvts.files import read_json
@@ -43,7 +43,7 @@ def pretrain(
 
     Raises UserError for settings that cannot work, Stopped when saved before the end.
     """
-    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes - min(120.0, 6 * minutes)
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes - warning_seconds(minutes)
     run = read_run(config, running)
     torch.set_num_threads(threads)
     disable_progress_bar()  # of each model saved: the live line is ours

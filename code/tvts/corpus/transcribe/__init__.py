@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tvts.config import UserError
+from tvts.config import UserError, identity
 from tvts.config.schema import Transcribe
 from tvts.corpus.shards import read_index, stats_of
 from tvts.corpus.transcribe.engine import Clip, Engine, Reader, Transcript
@@ -68,7 +68,7 @@ def transcribe_shard(
     """
     clips = [_clip(tar, row) for row in read_index(index).to_pylist() if row["status"] == "ok"]
     engine = make_engine(settings, threads)
-    made_by = sha256_json([settings.model_dump(exclude={"device"}), engine.model])
+    made_by = sha256_json([identity(settings), engine.model])
     with opened_folder(output, made_by) as folder:
         kept, journal = folder / "shard.parquet", folder / "rows.jsonl"
         # files that are read may have changed, and reading them again is quick
