@@ -196,6 +196,15 @@ def make_plan(path: Path, videos: list[Row]) -> Path:
 def run(
     folder: Path, videos: list[Row], source: Source = "local", settings: Fetch = SETTINGS, **more: Any
 ) -> list[Row]:
+    """Fetches the shard, and sees that it leaves nothing but what it should."""
+    rows = fetched(folder, videos, source, settings, **more)
+    assert_tidy(folder)
+    return rows
+
+
+def fetched(
+    folder: Path, videos: list[Row], source: Source = "local", settings: Fetch = SETTINGS, **more: Any
+) -> list[Row]:
     plan_file = make_plan(folder / "plan.parquet", videos)
     fetch_shard(
         plan_file,
@@ -209,14 +218,17 @@ def run(
     )
     rows: list[Row] = read_index(folder / "clips" / "0.parquet").to_pylist()
     assert {row["status"] for row in rows} <= set(STATUSES)
-    names = sorted(path.name for path in (folder / "clips").iterdir() if not path.name.startswith(".0."))
-    assert names == [".0", "0.parquet", "0.tar", "0_stats.json"], "but for what another job is writing"
+    return rows
+
+
+def assert_tidy(folder: Path) -> None:
+    names = sorted(path.name for path in (folder / "clips").iterdir())
+    assert names == [".0", "0.parquet", "0.tar", "0_stats.json"]
     assert sorted(path.name for path in (folder / "clips" / ".0").iterdir()) == [
         "settings",
         "shard.parquet",
         "shard.tar",
     ]
-    return rows
 
 
 def stats(folder: Path) -> Row:

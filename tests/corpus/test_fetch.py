@@ -18,7 +18,9 @@ from tests.corpus.conftest import (
     SETTINGS,
     Row,
     Site,
+    assert_tidy,
     by_id,
+    fetched,
     number_of,
     reply,
     run,
@@ -297,8 +299,9 @@ def test_two_jobs_of_one_shard_wait_for_each_other(sources: Path, tmp_path: Path
     """A job that outlived its workflow, and the one that the next workflow starts."""
     told: list[list[str]] = [[], []]
     with ThreadPoolExecutor(2) as pool:
-        first, second = (pool.submit(run, tmp_path, videos_in(sources), log=lines.append) for lines in told)
+        first, second = (pool.submit(fetched, tmp_path, videos_in(sources), log=lines.append) for lines in told)
         assert first.result() == second.result()
+    assert_tidy(tmp_path)
     assert ["shard 0: continuing, 8 of 8 videos are finished"] in [lines[:1] for lines in told]
 
 

@@ -48,6 +48,9 @@ def test_an_interrupted_job_continues_and_ends_the_same(
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "part", videos_in(sources))
     assert not list((tmp_path / "part/clips").glob("0.*"))
+    for half_written in ("0.tar", "0.parquet", "0_stats.json"):
+        (tmp_path / f"part/clips/.{half_written}.killed").mkdir()
+        (tmp_path / f"part/clips/.{half_written}.killed/{half_written}").touch()
     second = count_calls(monkeypatch)
     told: list[str] = []
     rows = run(tmp_path / "part", videos_in(sources), log=told.append)

@@ -43,7 +43,7 @@ def opened_folder(output: Path, fingerprint: str) -> Iterator[Path]:
                 shutil.rmtree(path)
             elif other and path.name != MARK:
                 path.unlink()
-        for stray in output.parent.glob(f".{output.stem}.*"):
+        for stray in output.parent.glob(f".{output.stem}[._]*"):
             shutil.rmtree(stray)
         if other:
             mark.truncate(0)
