@@ -17,6 +17,12 @@ from tvts.config import Run
 LAST = "tvts: interrupted; finished work is kept, the same command continues"
 
 
+@pytest.fixture(autouse=True)
+def interruptible() -> None:
+    """A shell has what it runs in the background ignore Ctrl-C, and so would the commands that tests start from there."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def interrupt(command: list[str], folder: Path, once: str) -> tuple[int, str]:
     """Start a command, press Ctrl-C (to all its processes, as a terminal does) once its output holds `once`; exit status, output."""
     process = subprocess.Popen(

@@ -196,18 +196,16 @@ def make_plan(path: Path, videos: list[Row]) -> Path:
 def run(
     folder: Path, videos: list[Row], source: Source = "local", settings: Fetch = SETTINGS, **more: Any
 ) -> list[Row]:
-    """Fetches the shard, and sees that it leaves nothing but what it should."""
-    rows = fetched(folder, videos, source, settings, **more)
+    """Fetches `videos` as a shard, and sees that nothing is left but what should be."""
+    make_plan(folder / "plan.parquet", videos)
+    rows = fetch_planned(folder, source, settings, **more)
     assert_tidy(folder)
     return rows
 
 
-def fetched(
-    folder: Path, videos: list[Row], source: Source = "local", settings: Fetch = SETTINGS, **more: Any
-) -> list[Row]:
-    plan_file = make_plan(folder / "plan.parquet", videos)
+def fetch_planned(folder: Path, source: Source = "local", settings: Fetch = SETTINGS, **more: Any) -> list[Row]:
     fetch_shard(
-        plan_file,
+        folder / "plan.parquet",
         0,
         source,
         settings,

@@ -20,7 +20,8 @@ from tests.corpus.conftest import (
     Site,
     assert_tidy,
     by_id,
-    fetched,
+    fetch_planned,
+    make_plan,
     number_of,
     reply,
     run,
@@ -297,9 +298,10 @@ def test_spans_placed_by_words_follow_changed_words(
 
 def test_two_jobs_of_one_shard_wait_for_each_other(sources: Path, tmp_path: Path) -> None:
     """A job that outlived its workflow, and the one that the next workflow starts."""
+    make_plan(tmp_path / "plan.parquet", videos_in(sources))
     told: list[list[str]] = [[], []]
     with ThreadPoolExecutor(2) as pool:
-        first, second = (pool.submit(fetched, tmp_path, videos_in(sources), log=lines.append) for lines in told)
+        first, second = (pool.submit(fetch_planned, tmp_path, log=lines.append) for lines in told)
         assert first.result() == second.result()
     assert_tidy(tmp_path)
     assert ["shard 0: continuing, 8 of 8 videos are finished"] in [lines[:1] for lines in told]
