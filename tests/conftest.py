@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from tests.slurm.cluster import cgroups_writable
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 
@@ -39,3 +40,14 @@ def write_video(path: Path, frames: np.ndarray, fps: int = 8) -> Path:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     return path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which signal rules the SLURM tests have seen."""
+    if any("tests/slurm/" in report.nodeid for report in terminalreporter.getreports("passed")):
+        terminalreporter.write_line(
+            "SLURM tests: under proctrack/cgroup, where signals reach tasks alone, as on real clusters"
+            if cgroups_writable()
+            else "SLURM tests: control groups cannot be written here, so under proctrack/linuxproc, where signals reach all processes"
+            " of a job; that SIGTERM reaches trainers under proctrack/cgroup was NOT tested"
+        )

@@ -1,5 +1,6 @@
 """Ctrl-C, for real: a clear last line, no traceback, and the same command goes on from there."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.evaluate.conftest import make_videos, tvts_folder  # noqa: F401
+from tests.slurm.cluster import wait_for
 from tests.train.conftest import dataset_card, make_run  # noqa: F401
 from tests.train.processes import write_config
 
@@ -40,25 +42,35 @@ def interrupt(command: list[str], folder: Path, once: str) -> tuple[int, str]:
         if once in line:
             os.killpg(process.pid, signal.SIGINT)
             break
-    told += process.communicate(timeout=60)[0]
+    told += end_of(process)
     return process.returncode, told
 
 
+def end_of(process: subprocess.Popen[str]) -> str:
+    """What an interrupted command says last; all its processes are killed when it does not end."""
+    try:
+        stdout, stderr = process.communicate(timeout=120)
+        return stdout or stderr
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def test_embedding_goes_on(tmp_path: Path, tvts_folder: Path) -> None:  # noqa: F811
-    videos = [f"{number}.mp4" for number in range(40)]
+    videos = [f"{number}.mp4" for number in range(120)]
     make_videos(tmp_path, videos)
     command = ["embed", *videos, "--model", str(tvts_folder), "--keep", "keep", "--threads", "1"]
-    status, told = interrupt(command, tmp_path, once="3/40 ")
+    status, told = interrupt(command, tmp_path, once="1/120 ")
     assert (status, told.splitlines()[-1]) == (130, LAST)
     assert "Traceback" not in told
     assert not (tmp_path / "features.parquet").exists()
     kept = len(list(tmp_path.glob("keep/*/*.parquet")))
-    assert 3 <= kept < 40
+    assert 1 <= kept < 120
     again = subprocess.run(
         [sys.executable, "-m", "tvts", *command], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert again.stdout == "features.parquet: 40 rows\n"
-    assert len(again.stderr.splitlines()) == 40 - kept
+    assert again.stdout == "features.parquet: 120 rows\n"
+    assert len(again.stderr.splitlines()) == 120 - kept
 
 
 @pytest.mark.slow
@@ -75,9 +87,8 @@ def test_training(tmp_path: Path, make_run: Callable[..., Run], dataset_card: Pa
 
 def test_a_watched_workflow(tmp_path: Path) -> None:
     (tmp_path / "Snakefile").write_text(
-        'rule all:\n    output: "never"\n    shell: "sleep 60; touch {output}"\n', encoding="utf-8"
+        'rule all:\n    output: "never"\n    shell: "touch begun; sleep 60; touch {output}"\n', encoding="utf-8"
     )
-    logs = tmp_path / "results/logs/snakemake.log"
     command = ["watch", sys.executable, "-m", "snakemake", "--cores", "1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "tvts", *command],
@@ -87,9 +98,8 @@ def test_a_watched_workflow(tmp_path: Path) -> None:
         start_new_session=True,
         stdout=subprocess.DEVNULL,
     )
-    while not (logs.exists() and "Execute 1 jobs" in logs.read_text(encoding="utf-8")):
-        assert process.poll() is None
+    wait_for("the job", (tmp_path / "begun").exists)
     os.killpg(process.pid, signal.SIGINT)
-    told = process.communicate(timeout=60)[1]
+    told = end_of(process)
     assert (process.returncode, told.splitlines()[-1]) == (130, LAST)
     assert "Traceback" not in told

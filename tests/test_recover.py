@@ -98,7 +98,7 @@ def test_a_workflow_that_was_killed_goes_on(tmp_path: Path) -> None:
             stderr=log,
             start_new_session=True,
         )
-    wait_for("the job", (tmp_path / "once").exists, 60)
+    wait_for("the job", (tmp_path / "once").exists)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     locked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

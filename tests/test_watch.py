@@ -20,11 +20,12 @@ def test_progress_and_active_logs(tmp_path: Path) -> None:
     assert watched.active(tmp_path) == [("pretrain/b16", "step 2")]
 
 
-def test_a_log_line_is_shown_as_it_is(tmp_path: Path) -> None:
+def test_a_log_line_is_shown_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     (tmp_path / "job.log").write_text("[/red] is no markup [bold]\n", encoding="utf-8")
     screen = io.StringIO()
     console = Console(force_terminal=True, width=80, height=20, file=screen)
-    command = [sys.executable, "-c", "import time; time.sleep(1)"]
+    command = [sys.executable, "-c", "import time; time.sleep(3)"]
     _live(console, Watched(command, tmp_path / "snakemake.log"), tmp_path)
     assert "[/red] is no markup [bold]" in screen.getvalue()
 

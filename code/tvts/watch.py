@@ -3,6 +3,8 @@
 On a terminal the view is redrawn in place; elsewhere it is a plain line now and then.
 """
 
+import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -51,13 +53,13 @@ class Watched:
     def active(self, logs: Path) -> list[tuple[str, str]]:
         """(log, last line) of the logs written to since a moment ago."""
         recent = time.time() - ACTIVE_SECONDS
-        written = [
-            path
-            for path in logs.rglob("*.log")
-            if path != self.output and path.exists() and path.stat().st_mtime > recent
-        ]
-        pairs = [(str(path.relative_to(logs).with_suffix("")), last_line(path)) for path in sorted(written)]
-        return [(name, line) for name, line in pairs if line]
+        lines = {}
+        for folder, _, names in os.walk(logs):
+            for path in (Path(folder, name) for name in names if name.endswith(".log")):
+                with contextlib.suppress(FileNotFoundError):  # logs of jobs on a cluster go when they succeed
+                    if path != self.output and path.stat().st_mtime > recent:
+                        lines[str(path.relative_to(logs).with_suffix(""))] = last_line(path)
+        return [(name, line) for name, line in sorted(lines.items()) if line]
 
 
 def last_line(path: Path) -> str:

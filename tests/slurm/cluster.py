@@ -20,6 +20,7 @@ CLIENTS = ("srun", "sbatch", "squeue", "scontrol", "scancel", "sinfo")
 NODES = ("n1", "n2")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/usr/bin"
 DEVICES = ("/dev/zero", "/dev/full")  # stand for GPUs
+LONGEST_WAIT_SECONDS = 600
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -54,11 +55,11 @@ def program(name: str) -> str:
     return found
 
 
-def wait_for(what: str, condition: Callable[[], bool], seconds: float = 60.0, every: float = 0.2) -> None:
-    """Wait until `condition()` holds; fail with `what` was awaited."""
-    end = time.monotonic() + seconds
+def wait_for(what: str, condition: Callable[[], bool], every: float = 0.2) -> None:
+    """Wait until `condition()` holds; fail with `what` was awaited. It takes seconds; the limit is for what hangs."""
+    end = time.monotonic() + LONGEST_WAIT_SECONDS
     while not condition():
-        assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}"
+        assert time.monotonic() < end, f"waited {LONGEST_WAIT_SECONDS} s for {what}"
         time.sleep(every)
 
 
@@ -78,9 +79,9 @@ class Cluster:
         self._configure()
         try:
             self._daemon("munged", "munged", "--foreground", "--force", *self._munge_files())
-            wait_for("munged", (self.folder / "munge.socket").exists, 10)
+            wait_for("munged", (self.folder / "munge.socket").exists)
             self._daemon("slurmctld", "slurmctld", "-D", "-f", self.environment["SLURM_CONF"])
-            wait_for("slurmctld", lambda: "n[1-2]" in self.run("sinfo", "-h", "-o", "%N", check=False), 20)
+            wait_for("slurmctld", lambda: "n[1-2]" in self.run("sinfo", "-h", "-o", "%N", check=False))
             for node in NODES:
                 self.start_node(node)
             yield self
@@ -107,7 +108,7 @@ class Cluster:
     def start_node(self, node: str) -> None:
         """Start a node's daemon and wait until it takes jobs."""
         self._daemon(node, "slurmd", "-D", "-N", node, "-f", self.environment["SLURM_CONF"])
-        wait_for(f"node {node}", lambda: self.run("sinfo", "-h", "-n", node, "-o", "%T") in ("idle", "mixed"), 20)
+        wait_for(f"node {node}", lambda: self.run("sinfo", "-h", "-n", node, "-o", "%T") in ("idle", "mixed"))
 
     def lose_node(self, node: str) -> None:
         """The node's power fails: its daemon and every process of its jobs are gone at once."""
@@ -134,7 +135,7 @@ class Cluster:
             f"SlurmctldPort={controller}",
             f"SlurmUser={user}",
             f"SlurmdUser={user}",
-            f"AuthInfo=socket={folder}/munge.socket,cred_expire=5",
+            f"AuthInfo=socket={folder}/munge.socket,cred_expire=15",
             f"StateSaveLocation={folder}/state",
             f"SlurmdSpoolDir={folder}/spool-%n",
             f"SlurmctldPidFile={folder}/slurmctld.pid",
@@ -147,7 +148,8 @@ class Cluster:
             "SelectTypeParameters=CR_Core_Memory",
             "AccountingStorageType=accounting_storage/none",
             "JobAcctGatherType=jobacct_gather/none",
-            "SlurmdTimeout=10",
+            "SlurmdTimeout=30",
+            "MessageTimeout=60",
             "KillWait=5",
             "MinJobAge=3600",
             "ReturnToService=2",

@@ -4,21 +4,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from tests.slurm.cluster import Cluster, cgroups_writable, missing_programs
+from tests.slurm.cluster import Cluster, missing_programs
 from tests.slurm.workflow import Workflow
 
 SHAPES = ("two-nodes", "two-gpus", "two-by-two")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which signal rules the tests have seen."""
-    if not missing_programs():
-        terminalreporter.write_line(
-            "SLURM tests: under proctrack/cgroup, where signals reach tasks alone, as on real clusters"
-            if cgroups_writable()
-            else "SLURM tests: control groups cannot be written here, so under proctrack/linuxproc, where signals reach all processes"
-            " of a job; that SIGTERM reaches trainers under proctrack/cgroup was NOT tested"
-        )
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
         "two-gpus": {"extends": "demo", "set": {"launch": {"gpus": 2}}},
         "two-by-two": {"extends": "demo", "set": {"launch": {"nodes": 2, "gpus": 2}}},
         "told-to-stop": {"extends": "demo", "set": {"launch": {"mem_mb": 4500}}},
-        "out-of-time": {"extends": "demo", "set": {"launch": {"mem_mb": 4500, "minutes": 1}}},
+        "out-of-time": {"extends": "demo", "set": {"launch": {"mem_mb": 4500, "minutes": 2}}},
         "node-lost": {"extends": "demo", "set": {"launch": {"mem_mb": 12000}}},
         "orphaned": {"extends": "demo"},
     },
@@ -45,15 +45,15 @@ SMALL: dict[str, Any] = {
 """Runs named after what happens to them have the settings of `demo`, and so must end in its very weights."""
 SLOW = '''#!{python}
 """tvts, but each training step waits as long as the file `slow` says, while there is one."""
-import sys, time
+import contextlib, sys, time
 from pathlib import Path
 from tvts.cli import main
 if sys.argv[1] == "pretrain":
     from tvts.train.loop import Trainer
     step = Trainer._optimise
     def slowly(self, batches):
-        if (file := Path("slow")).exists():
-            time.sleep(float(file.read_text()))
+        with contextlib.suppress(FileNotFoundError):
+            time.sleep(float(Path("slow").read_text()))
         return step(self, batches)
     Trainer._optimise = slowly
 main()
@@ -108,11 +108,11 @@ class Workflow:
                 start_new_session=True,
             )
 
-    def run(self, *command: str, seconds: float = 400.0) -> int:
+    def run(self, *command: str, seconds: float = 1800.0) -> int:
         """Run a command to its end."""
         return self.finish(self.start(*command), seconds)
 
-    def finish(self, process: subprocess.Popen[str], seconds: float = 400.0) -> int:
+    def finish(self, process: subprocess.Popen[str], seconds: float = 1800.0) -> int:
         """Wait for a command; kill it, and fail, when it takes too long."""
         try:
             return process.wait(seconds)
@@ -134,8 +134,14 @@ class Workflow:
 
     def job_of(self, name: str) -> str:
         """Id of the newest job whose comment ends in `name`."""
-        wait_for(f"a job for {name}", lambda: any(c.endswith(name) for c in self.cluster.jobs().values()), 60)
-        return max((job for job, comment in self.cluster.jobs().items() if comment.endswith(name)), key=int)
+        found: list[str] = []
+
+        def submitted() -> bool:
+            found[:] = [job for job, comment in self.cluster.jobs().items() if comment.endswith(name)]
+            return bool(found)
+
+        wait_for(f"a job for {name}", submitted)
+        return max(found, key=int)
 
     def training(self, run: str) -> Path:
         """Folder of a run's checkpoints."""
@@ -143,7 +149,7 @@ class Workflow:
 
     def wait_for_step(self, run: str) -> None:
         """Wait until a run has saved a checkpoint."""
-        wait_for(f"a checkpoint of {run}", lambda: any(self.training(run).glob("step-*.json")), 90)
+        wait_for(f"a checkpoint of {run}", lambda: any(self.training(run).glob("step-*.json")))
 
     def attempts(self, run: str) -> list[dict[str, Any]]:
         """Records of a run's attempts."""

@@ -105,7 +105,7 @@ def test_a_kill_while_a_checkpoint_is_written_changes_nothing(
     assert not list((tmp_path / "training").glob(".step-*"))
 
 
-@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize(("world", "records_before"), [(1, 0), (1, 2), (2, 2)])
 def test_a_trainer_asked_to_stop_saves_and_can_be_continued(
     tmp_path: Path,
     make_run: Callable[..., Run],
@@ -113,10 +113,13 @@ def test_a_trainer_asked_to_stop_saves_and_can_be_continued(
     dataset_card: Path,
     reference: Callable[[int], Path],
     world: int,
+    records_before: int,
 ) -> None:
+    measured = tmp_path / "training/metrics.jsonl"
     seldom = run.model_copy(update={"train": run.train.model_copy(update={"checkpoint_minutes": 60.0})})
     processes = start(tmp_path, seldom, dataset_card, world)
-    until(lambda: (tmp_path / "training/metrics.jsonl").exists() and len(records(tmp_path)) > 2)
+    until(lambda: list((tmp_path / "training/attempts").glob("*.json")))  # before the model is built
+    until(lambda: not records_before or (measured.exists() and len(records(tmp_path)) > records_before))
     processes[0].send_signal(signal.SIGTERM)
     printed = finish(processes, status=75)
     assert f"asked to stop: saved step {saved(tmp_path)} of {STEPS}; the same command continues" in printed[0]

@@ -110,7 +110,7 @@ def test_a_server_that_is_away_changes_nothing(
         weights.append((folder / "model/model.safetensors").read_bytes())
     assert weights[0] == weights[1]
     log = tmp_path / "followed/training/live.log"
-    wait_for("the follower's farewell", lambda: "sent 0 records" in log.read_text(encoding="utf-8"), 90)
+    wait_for("the follower's farewell", lambda: "sent 0 records" in log.read_text(encoding="utf-8"))
     assert "`tvts track` sends the rest" in log.read_text(encoding="utf-8")
     assert not (tmp_path / "alone/training/live.log").exists()
 

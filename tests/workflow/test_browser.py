@@ -17,11 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.slurm.cluster import wait_for
 from tests.workflow.conftest import SMALL
 from tests.workflow.snake import ROOT, snakemake
 
 selenium = pytest.importorskip("selenium")
 
+from selenium.common.exceptions import (  # noqa: E402
+    ElementClickInterceptedException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver import Chrome, ChromeOptions  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -33,7 +39,7 @@ FLAGS = (
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--window-size=1500,1000",
 )  # fmt: skip
 CLOSE_ASSISTANT = "document.querySelector(\"[data-component-id='mlflow.assistant.chat_panel.close']\")?.click()"
-SECONDS = 60
+SECONDS = 300
 BROWSER = shutil.which("chromium") and shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.slow,
@@ -43,7 +49,7 @@ pytestmark = [
         reason="no Chromium: apt-get install chromium chromium-driver",
     ),
 ]
-Open = Callable[..., Chrome]
+REDRAWN = (NoSuchElementException, StaleElementReferenceException, ElementClickInterceptedException)
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +82,19 @@ def server(folder: Path) -> Iterator[str]:
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(10 * SECONDS):
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+        wait_for("MLflow's UI", lambda: answers(f"{address}/health"))
         yield address
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
+
+
+def answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -107,8 +116,13 @@ def tracked(folder: Path) -> dict[str, Any]:
 
 
 def wait(browser: Chrome, found: Callable[[Chrome], Any]) -> Any:
-    """What `found` finds once the page has it."""
-    return WebDriverWait(browser, SECONDS).until(found)
+    """What `found` finds once the page has it; pages redraw what they show while one looks."""
+    return WebDriverWait(browser, SECONDS, ignored_exceptions=REDRAWN).until(found)
+
+
+def click(page: Chrome, by: str, where: str) -> bool:
+    page.find_element(by, where).click()
+    return True
 
 
 def text(browser: Chrome, *expected: str) -> str:
@@ -151,8 +165,8 @@ def test_the_table_of_runs(browser: Chrome, server: str, tracked: dict[str, Any]
     text(browser, "ablation freeze_depth", "clip-tiny", "one run per training")
     browser.execute_script(CLOSE_ASSISTANT)
     for name in ("ablation freeze_depth", "clip-tiny"):
-        cell = browser.find_element(By.LINK_TEXT, name).find_element(By.XPATH, "ancestor::*[@role='gridcell']")
-        cell.find_element(By.TAG_NAME, "button").click()
+        button = f"//*[@role='gridcell'][.//a[text()='{name}']]//button"
+        wait(browser, lambda page, button=button: click(page, By.XPATH, button))
     text(browser, "demo", "demo-freeze_depth-all-seed0", "clip-tiny motions retrieval")
     show("mlflow_runs")
 
@@ -163,8 +177,10 @@ def test_an_ablation_is_compared_by_one_click(
     browser.get(runs(server, tracked, ablation(folder)))
     text(browser, "frozen text", "varied on run")
     show("mlflow_ablation")
-    browser.find_element(By.LINK_TEXT, "Compare its members").click()
-    browser.switch_to.window(browser.window_handles[-1])
+    before = set(browser.window_handles)
+    wait(browser, lambda page: click(page, By.LINK_TEXT, "Compare its members"))
+    (opened,) = wait(browser, lambda page: set(page.window_handles) - before)
+    browser.switch_to.window(opened)
     said = text(browser, "Comparing", "Run details", "demo-freeze_depth-all-seed0")
     assert "text.frozen_blocks" in said
     show("mlflow_compare")
@@ -208,5 +224,5 @@ def test_the_report(browser: Chrome, folder: Path, tmp_path: Path, show: Callabl
     browser.get(page.as_uri())
     text(browser, "Ablations", "Training", "Results")
     show("report")
-    browser.find_element(By.XPATH, "//*[text()='Ablations']").click()
+    wait(browser, lambda page: click(page, By.XPATH, "//*[text()='Ablations']"))
     text(browser, "freeze_depth")

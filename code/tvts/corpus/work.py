@@ -20,7 +20,7 @@ from tvts.config import UserError
 from tvts.corpus.media.container import MEMBER
 from tvts.corpus.shards import read_index, read_member, said_in
 from tvts.corpus.status import PASSING
-from tvts.files import read_json, sha256_file, write_json
+from tvts.files import atomic, read_json, sha256_file, write_json
 
 Row = dict[str, Any]
 MARK = "settings"
@@ -125,9 +125,9 @@ class Work:
     def restore(self, tar: Path, index: Path) -> None:
         """Give the shard as it was completed before its names again; it is as new as if it had been made now."""
         for kept, output in ((self._tar, tar), (self._index, index)):
-            output.unlink(missing_ok=True)
-            os.link(kept, output)
-            os.utime(output)
+            with atomic(output) as temporary:
+                os.link(kept, temporary)
+                os.utime(temporary)
 
     def keep(self, tar: Path, index: Path) -> None:
         """The shard is complete."""

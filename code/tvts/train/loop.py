@@ -2,12 +2,10 @@
 
 import contextlib
 import functools
-import math
 import random
 import shutil
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,23 +108,22 @@ class Trainer:
         self.clips_per_step = self.data.batch_size * together
         self.health = Health(process, run.objective, self.data.batch_size, transcripts, together, folder)
         self.meter, self.writer = Meter(process), checkpoint.Writer()
-        self.step, self.replaced, self.stop = 0, 0.0, False
+        self.step, self.replaced = 0, 0.0
         self.best: dict[str, Any] | None = None
 
-    def train(self, deadline: float = math.inf) -> dict[str, float]:
+    def train(self, deadline: float, asked: Callable[[], bool]) -> dict[str, float]:
         """Train to the end; returns the last validation's metrics.
 
-        Raises Stopped after saving when SIGTERM arrives or `deadline` (of `time.monotonic`) has come, UserError when training diverges or
-        too many clips cannot be read.
+        Raises Stopped after saving when somebody has `asked` for it or `deadline` (of `time.monotonic`) has come, UserError when training
+        diverges or too many clips cannot be read.
         """
-        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stop", True))
         self._resume()
         try:
-            return self._steps(deadline)
+            return self._steps(deadline, asked)
         finally:
             self.writer.finish()  # also when training fails: what was good is kept
 
-    def _steps(self, deadline: float) -> dict[str, float]:
+    def _steps(self, deadline: float, asked: Callable[[], bool]) -> dict[str, float]:
         metrics = Metrics(self.folder / "metrics.jsonl", self.step) if self.process.leads else None
         saved = began = time.monotonic()
         first = self.step
@@ -148,7 +145,7 @@ class Trainer:
                     metrics.append(self.step, epoch=self.step / self.plan.steps_per_epoch, **last)
             late = time.monotonic() > deadline
             due = self.process.leads and time.monotonic() - saved > 60 * self.run.train.checkpoint_minutes
-            stop, due = agree(self.process, self.stop or late, due)
+            stop, due = agree(self.process, asked() or late, due)
             if stop or due or done:
                 self._save(finished=done)
                 saved = time.monotonic()

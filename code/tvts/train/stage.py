@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import math
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def pretrain(
 
     Raises UserError for settings that cannot work, Stopped when saved before the end.
     """
+    asked: list[int] = []  # to stop, by a signal that may come before the first step
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes - warning_seconds(minutes)
     run = read_run(config, running)
     torch.set_num_threads(threads)
@@ -54,7 +57,7 @@ def pretrain(
     with job.held(config, cards, folder, run, process, minutes):
         sources, data_sha256 = [source(path) for path in cards], data_hash(cards)
         trainer = Trainer(run, sources, data_sha256, folder, process, reader)
-        metrics = trainer.train(deadline)
+        metrics = trainer.train(deadline, lambda: bool(asked))
         facts = {
             "metrics": metrics,
             "config_sha256": fingerprint(run),
