@@ -263,3 +263,11 @@ def videos_in(folder: Path, names: Any = (*GOOD, *BAD)) -> list[Row]:
         {"id": f"dir/{name}", "path": str(folder / name), "caption": f"a <b>{name}</b>" if name == "long.mp4" else None}
         for name in names
     ]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be forgotten does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -242,14 +242,19 @@ REFUSED: dict[str, tuple[Make, str, str]] = {
 }
 
 
-CODECS = {"hevc": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
+CODECS = {
+    "hevc": ("libx265", {}),
+    "vp9": ("libvpx-vp9", {}),
+    "av1": ("libsvtav1", {"preset": "12", "svtav1-params": "lp=1"}),
+}
 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_codec_that_cannot_be_decoded_here_says_so(
     tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = write_clip(tmp_path / "a.mkv", seconds=1, codec=CODECS[codec], audio=None)
+    encoder, options = CODECS[codec]
+    source = write_clip(tmp_path / "a.mkv", seconds=1, codec=encoder, audio=None, options=options)
     monkeypatch.setattr(container, "VIDEO_CODECS", tuple(set(container.VIDEO_CODECS) - {codec}))
     (row,) = cut_one(source)
     assert row["status"] == "unsupported_codec"

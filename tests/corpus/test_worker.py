@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.corpus.conftest import Site, reply, write_clip
+from tests.corpus.conftest import Site, alive, reply, write_clip
 
 from tvts.config import Fetch, UserError
 from tvts.config.schema import Jobs
@@ -38,14 +38,6 @@ def request(video: Path, folder: Path) -> dict[str, Any]:
 def cutter() -> Iterator[Worker]:
     with Worker("cut") as found:
         yield found
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_a_worker_answers_again_and_again_from_one_process(cutter: Worker, clip: Path, tmp_path: Path) -> None:

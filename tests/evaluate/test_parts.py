@@ -17,7 +17,7 @@ from tvts.evaluate import parts
 from tvts.evaluate.embed import embed
 from tvts.evaluate.features import read_features
 
-VIDEOS = 24
+VIDEOS = 120
 EVALUATION = Evaluation(device="cpu", batch_size=2)
 
 
@@ -27,7 +27,7 @@ def captions(tmp_path: Path, bench: Callable[..., Benchmark]) -> Benchmark:
     for number in range(2, VIDEOS):
         shutil.copy(tmp_path / f"videos/{number % 2}.mp4", tmp_path / f"videos/{number}.mp4")
     (tmp_path / "t").mkdir()
-    rows = [f"{number}.mp4,thing {'abcdefghijklmnopqrstuvwxyz'[number]}" for number in range(VIDEOS)]
+    rows = [f"{number}.mp4,thing {'abcdefghijklmnopqrstuvwxyz'[number % 26]}" for number in range(VIDEOS)]
     (tmp_path / "t/test.csv").write_text("\n".join(["path,text", *rows]))
     return bench("table", "t", ["retrieval"])
 

@@ -49,7 +49,7 @@ def start(
 
 def finish(processes: list[subprocess.Popen[str]], status: int = 0) -> list[str]:
     """Wait for the trainers; what each one printed."""
-    printed = [process.communicate(timeout=300)[0] for process in processes]
+    printed = [process.communicate(timeout=900)[0] for process in processes]
     assert [process.returncode for process in processes] == [status] * len(processes), printed[0][-2000:]
     return printed
 

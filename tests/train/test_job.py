@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +27,7 @@ folder = Path(sys.argv[1])
 with attempts.attempt(folder, Run.model_validate_json(sys.argv[2]), 4, 10.0):
     (folder / "step-00000007.json").touch()
     print("running", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 PAIR = """
 import os, sys, time
@@ -57,13 +56,13 @@ def test_a_killed_attempt_leaves_its_record(tmp_path: Path, make_run: Callable[.
     )
     assert process.stdout is not None
     process.stdout.readline()
-    time.sleep(1)
+    wait_for("a heartbeat", lambda: (beat := attempts(tmp_path)[0])["seconds"] > 0.5 and beat["after"])
     process.kill()
     process.wait()
     (record,) = attempts(tmp_path)
     assert (record["job"], record["nodes"], record["processes"], record["gpus"]) == ("17", "n[1-2]", 4, 4)
     assert (record["before"], record["after"]) == (None, "step-00000007.json")
-    assert 0.5 < record["seconds"] < 30
+    assert 0.5 < record["seconds"] < 600
     spent = summary([record, record | {"job": "18"}])
     assert spent["slurm_jobs"] == "17 18"
     assert spent["gpu_hours"] == pytest.approx(2 * 4 * record["seconds"] / 3600)
@@ -191,7 +190,7 @@ def test_a_process_that_loses_its_neighbour_says_so_in_one_line(tmp_path: Path) 
         assert process.stdout is not None
         assert "joined" in process.stdout.readline()
     both[1].send_signal(signal.SIGKILL)
-    _, said = both[0].communicate(timeout=60)
+    _, said = both[0].communicate(timeout=300)
     both[1].communicate()
     assert both[0].returncode == 2
     assert said.startswith("tvts: process 0 on ")

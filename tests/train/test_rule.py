@@ -28,12 +28,14 @@ def run(make_run: Callable[..., Run]) -> Run:
 def kill_at(training: Path, steps: tuple[int, ...], killed: list[int]) -> None:
     """Kill whichever trainer holds the folder once it has saved each of `steps`."""
     for step in steps:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not [p for p in training.glob("step-*.json") if int(p.stem[5:]) >= step]:
             if time.monotonic() > deadline:
                 return
             time.sleep(0.005)
-        os.kill(int(re.findall(r"process (\d+)", (training / "lock").read_text())[0]), signal.SIGKILL)
+        while not (holder := re.findall(r"process (\d+)", (training / "lock").read_text())):
+            time.sleep(0.005)
+        os.kill(int(holder[0]), signal.SIGKILL)
         killed.append(step)
 
 

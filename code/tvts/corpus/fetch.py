@@ -31,6 +31,12 @@ from tvts.files import atomic, read_json, sha256_json, write_json
 
 Source = Literal["youtube", "http", "local"]
 Row = dict[str, Any]
+KINDS: dict[Source, tuple[Literal["download", "cut"], ...]] = {
+    "youtube": ("download", "cut"),
+    "http": ("download", "cut"),
+    "local": ("cut",),
+}
+"""Workers that a video of each source goes through."""
 BACKOFF_SECONDS = 2.0
 """Pause before the second attempt; doubled before each further one."""
 LOG_SECONDS = 10.0
@@ -137,6 +143,8 @@ class _Lanes:
             self._turnstile.wait(self._stopping)
         if self._stopping.is_set():
             raise self._refusal or CancelledError
+        for kind in KINDS[self.source]:
+            self._worker(kind).start()  # not on the video's time
         began = time.monotonic()
         deadline = began + self.settings.timeout_seconds
         for attempt in range(1, self.settings.attempts + 1):
@@ -197,7 +205,7 @@ class _Lanes:
         if self._turnstile is not None and self._blocked >= REFUSALS_IN_A_ROW:
             self._turnstile.pause()
             self._refusal = UserError(
-                f"the site refused {self._blocked} videos in a row ({message}); finished videos are kept, run the job again later:"
+                f"the site refused {REFUSALS_IN_A_ROW} videos in a row ({message}); finished videos are kept, run the job again later:"
                 f" no job asks for {PAUSE_SECONDS / 60:.0f} minutes"
             )
             self._stopping.set()

@@ -33,7 +33,7 @@ PR_SET_PDEATHSIG, CLONE_NEWUSER, CLONE_NEWNET = 1, 0x10000000, 0x40000000
 
 
 class Worker:
-    """The parent's end. Start with the first call; use as a context manager."""
+    """The parent's end. Use as a context manager."""
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -45,13 +45,17 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def start(self) -> subprocess.Popen[bytes]:
+        """The worker's process, ready for requests. Raises UserError if none can start here."""
+        return self._process or self._start()
+
     def call(self, request: dict[str, Any], seconds: float) -> Any:
         """The worker's answer.
 
         Raises the Failure it reports, Failure(`timeout`) after `seconds`, Failure(`corrupt`) if it crashes, Failure(`transient`) if it is
         killed from outside, and UserError if the disk is full or no worker can start here: no video's fault.
         """
-        process = self._process or self._start()
+        process = self.start()
         assert process.stdin is not None and process.stdout is not None
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -73,9 +77,10 @@ class Worker:
 
     def kill(self) -> None:
         """End the worker and whatever it started; from any thread. A call under way raises Failure."""
-        if self._process is not None:
+        process = self._process
+        if process is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Kill the worker and free what it held; the next call starts another."""
