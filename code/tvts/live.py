@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault(
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"
-)  # the follower tries again, and looks first for what it has made
+# the follower itself tries again, and looks first for what it has made
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 from mlflow.exceptions import MlflowException
