@@ -165,8 +165,8 @@ def test_the_table_of_runs(browser: Chrome, server: str, tracked: dict[str, Any]
     text(browser, "ablation freeze_depth", "clip-tiny", "one run per training")
     browser.execute_script(CLOSE_ASSISTANT)
     for name in ("ablation freeze_depth", "clip-tiny"):
-        button = f"//*[@role='gridcell'][.//a[text()='{name}']]//button"
-        wait(browser, lambda page, button=button: click(page, By.XPATH, button))
+        cell = f"//a[normalize-space()='{name}']/ancestor::*[@role='gridcell'][1]"
+        wait(browser, lambda page, button=f"{cell}//button": click(page, By.XPATH, button))
     text(browser, "demo", "demo-freeze_depth-all-seed0", "clip-tiny motions retrieval")
     show("mlflow_runs")
 
