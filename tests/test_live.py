@@ -6,12 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.slurm.cluster import free_ports, wait_for
+from tests.waiting import answers, free_ports, wait_for
 
 from tvts.config import Experiment, deep_merge, frozen_run
 from tvts.files import write_json
@@ -47,14 +46,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_for("the MLflow server", self.answers)
-
-    def answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+        wait_for("the MLflow server", lambda: answers(self.uri))
 
     def kill(self) -> None:
         if self.process:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.slurm.cluster import wait_for
+from tests.waiting import wait_for
 
 from tvts.config import UserError
 from tvts.recover import LOCKS, hold, recover

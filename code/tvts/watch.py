@@ -4,7 +4,7 @@ On a terminal the view is redrawn in place; elsewhere it is a plain line now and
 """
 
 import contextlib
-import os
+import glob
 import re
 import signal
 import subprocess
@@ -54,11 +54,10 @@ class Watched:
         """(log, last line) of the logs written to since a moment ago."""
         recent = time.time() - ACTIVE_SECONDS
         lines = {}
-        for folder, _, names in os.walk(logs):
-            for path in (Path(folder, name) for name in names if name.endswith(".log")):
-                with contextlib.suppress(FileNotFoundError):  # logs of jobs on a cluster go when they succeed
-                    if path != self.output and path.stat().st_mtime > recent:
-                        lines[str(path.relative_to(logs).with_suffix(""))] = last_line(path)
+        for name in glob.glob("**/*.log", root_dir=logs, recursive=True):
+            with contextlib.suppress(FileNotFoundError):  # logs of jobs on a cluster go when they succeed
+                if logs / name != self.output and (logs / name).stat().st_mtime > recent:
+                    lines[name.removesuffix(".log")] = last_line(logs / name)
         return [(name, line) for name, line in sorted(lines.items()) if line]
 
 

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,30 +48,36 @@ class Slept(threading.Event):
         return False
 
 
+@pytest.fixture
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(youtube, "time", SimpleNamespace(time=lambda: 5000.0))
+
+
+@pytest.mark.usefixtures("stopped_clock")
 def test_waiting_long_enough_costs_nothing(tmp_path: Path) -> None:
     slept = Slept()
     (tmp_path / "rate").write_text("1000.0")
-    Turnstile(tmp_path / "rate", 3.6).wait(slept)
-    Turnstile(tmp_path / "rate", 3.6).wait(slept)
-    assert slept.seconds[0] == 0
-    assert 900 < slept.seconds[1] <= 1000
+    Turnstile(tmp_path / "rate", 720).wait(slept)
+    Turnstile(tmp_path / "rate", 720).wait(slept)
+    assert slept.seconds == [0, 5]
 
 
+@pytest.mark.usefixtures("stopped_clock")
 def test_a_pause_holds_for_every_job(tmp_path: Path) -> None:
     slept = Slept()
-    Turnstile(tmp_path / "rate", 3.6).wait(slept)
-    Turnstile(tmp_path / "rate", 3.6).pause()
-    Turnstile(tmp_path / "rate", 3.6).wait(slept)
-    assert 1700 < slept.seconds[1] <= 1800
-    Turnstile(tmp_path / "rate", 3.6).pause()
-    assert float((tmp_path / "rate").read_text()) > time.time() + 1800, "a later turn stays as late"
+    Turnstile(tmp_path / "rate", 720).wait(slept)
+    Turnstile(tmp_path / "rate", 720).pause()
+    Turnstile(tmp_path / "rate", 720).wait(slept)
+    assert slept.seconds == [0, 1800]
+    Turnstile(tmp_path / "rate", 720).pause()
+    assert float((tmp_path / "rate").read_text()) == 5000 + 1800 + 5, "a later turn stays as late"
 
 
 def test_who_stops_does_not_wait_for_a_turn(tmp_path: Path) -> None:
     (tmp_path / "rate").write_text(repr(time.time() + 1000))
     stopping = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(Turnstile(tmp_path / "rate", 3.6).wait, stopping)
+        waiting = pool.submit(Turnstile(tmp_path / "rate", 720).wait, stopping)
         stopping.set()
         waiting.result(timeout=30)
 

@@ -11,16 +11,16 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+
+from tests.waiting import free_ports, wait_for
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo", "setpriv")
 CLIENTS = ("srun", "sbatch", "squeue", "scontrol", "scancel", "sinfo")
 NODES = ("n1", "n2")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/usr/bin"
 DEVICES = ("/dev/zero", "/dev/full")  # stand for GPUs
-LONGEST_WAIT_SECONDS = 600
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -40,27 +40,10 @@ def cgroups_writable() -> bool:
     return True
 
 
-def free_ports(count: int) -> list[int]:
-    """TCP ports that nobody uses at this moment."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 def program(name: str) -> str:
     found = shutil.which(name, path=PATH)
     assert found is not None, name
     return found
-
-
-def wait_for(what: str, condition: Callable[[], bool], every: float = 0.2) -> None:
-    """Wait until `condition()` holds; fail with `what` was awaited. It takes seconds; the limit is for what hangs."""
-    end = time.monotonic() + LONGEST_WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < end, f"waited {LONGEST_WAIT_SECONDS} s for {what}"
-        time.sleep(every)
 
 
 class Cluster:

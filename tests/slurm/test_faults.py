@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.slurm.cluster import wait_for
 from tests.slurm.workflow import Workflow
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 """One process runs them all: they share the cluster."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.slurm.cluster import Cluster, wait_for
+from tests.slurm.cluster import Cluster
+from tests.waiting import wait_for
 from tests.workflow.snake import ROOT
 
 from tvts.config import deep_merge

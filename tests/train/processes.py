@@ -1,10 +1,11 @@
 """Starts real trainers: one process, or several that find each other as torchrun's would."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.waiting import free_ports
 
 from tvts.config import Run
 
@@ -29,9 +30,7 @@ def start(
         *["--dataset", str(card)] * cards, "--minutes", str(minutes),
         "--folder", str(folder / "training"), "--model", str(folder / "model"), "--card", str(folder / "card.json"),
     ]  # fmt: skip
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_ports(1)[0])
     place = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} if world > 1 else {}
     processes = [
         subprocess.Popen(

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from safetensors.torch import load_file
 from tests.train.conftest import equal, records, train
 from tests.train.processes import finish, kill, start
+from tests.waiting import wait_for
 
 from tvts.config import Run
 
@@ -48,16 +48,13 @@ def run(make_run: Callable[..., Run]) -> Run:
     return make_run(train={"epochs": 8, "steps_per_epoch": 5, "log_every": 3, "checkpoint_minutes": 1e-6})
 
 
+AT_ONCE = 0.001
+"""Seconds between two looks."""
+
+
 def same(folder: Path, reference: Path) -> bool:
     weights = [load_file(each / "model/model.safetensors") for each in (folder, reference)]
     return equal(*weights) and records(folder) == records(reference)
-
-
-def until(happened: Callable[[], object], seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.001)
 
 
 def saved(folder: Path) -> int:
@@ -90,7 +87,7 @@ def test_a_kill_between_steps_changes_nothing(
     tmp_path: Path, run: Run, dataset_card: Path, reference: Callable[[int], Path], world: int, moment: str
 ) -> None:
     processes = start(tmp_path, run, dataset_card, world)
-    until(lambda: saved(tmp_path) >= (1 if moment == "early" else STEPS // 2))
+    wait_for("a checkpoint", lambda: saved(tmp_path) >= (1 if moment == "early" else STEPS // 2), AT_ONCE)
     kill(processes)
     assert not (tmp_path / "model").exists()
     printed = finish(start(tmp_path, run, dataset_card, world))
@@ -103,9 +100,9 @@ def test_a_kill_while_a_checkpoint_is_written_changes_nothing(
     tmp_path: Path, run: Run, dataset_card: Path, reference: Callable[[int], Path], world: int
 ) -> None:
     processes = start(tmp_path, run, dataset_card, world)
-    until(lambda: saved(tmp_path) >= 2)
+    wait_for("a checkpoint", lambda: saved(tmp_path) >= 2, AT_ONCE)
     attempts = caught_writing(os.pidfd_open(processes[0].pid), tmp_path)
-    until(lambda: next(attempts))
+    wait_for("half a checkpoint", lambda: next(attempts), AT_ONCE)
     kill(processes)
     assert half_written(tmp_path)
     finish(start(tmp_path, run, dataset_card, world))
@@ -126,8 +123,10 @@ def test_a_trainer_asked_to_stop_saves_and_can_be_continued(
     measured = tmp_path / "training/metrics.jsonl"
     seldom = run.model_copy(update={"train": run.train.model_copy(update={"checkpoint_minutes": 60.0})})
     processes = start(tmp_path, seldom, dataset_card, world)
-    until(lambda: list((tmp_path / "training/attempts").glob("*.json")))  # before the model is built
-    until(lambda: not records_before or (measured.exists() and len(records(tmp_path)) > records_before))
+    begun = tmp_path / "training/attempts"
+    wait_for("the attempt", lambda: any(begun.glob("*.json")), AT_ONCE)  # before the model is built
+    if records_before:
+        wait_for("records", lambda: measured.exists() and len(records(tmp_path)) > records_before, AT_ONCE)
     processes[0].send_signal(signal.SIGTERM)
     printed = finish(processes, status=75)
     assert f"asked to stop: saved step {saved(tmp_path)} of {STEPS}; the same command continues" in printed[0]

@@ -1,14 +1,17 @@
 """What processes tell each other: two real ones."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.waiting import free_ports
+
 SLOW_LEADER = """
 import sys, time
 from pathlib import Path
+
+from tests.waiting import free_ports
 from tvts.train.distributed import agree, start
 process, done = start(gpus=0), Path(sys.argv[1])
 for flags in ((), (process.leads,), (False, not process.leads)):
@@ -26,9 +29,7 @@ for flags in ((), (process.leads,), (False, not process.leads)):
 
 
 def test_everybody_waits_for_the_last_and_gets_the_same_answer(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_ports(1)[0])
     (tmp_path / "done").write_text("")
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     processes = [

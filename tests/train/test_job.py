@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.slurm.cluster import wait_for
+from tests.waiting import free_ports, wait_for
 
 from tvts.config import Run, UserError
 from tvts.train import job
@@ -165,9 +164,7 @@ def test_gpus_that_are_not_there_are_told(make_run: Callable[..., Run], monkeypa
 
 
 def test_a_process_that_loses_its_neighbour_says_so_in_one_line(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_ports(1)[0])
     arguments = ["pretrain", "config", "--dataset", "card", "--folder", "f", "--model", "m", "--card", "c"]
     both = [
         subprocess.Popen(

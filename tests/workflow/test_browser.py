@@ -7,17 +7,15 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.slurm.cluster import wait_for
+from tests.waiting import answers, free_ports, wait_for
 from tests.workflow.conftest import SMALL
 from tests.workflow.snake import ROOT, snakemake
 
@@ -73,28 +71,18 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[str]:
     """Address of MLflow's UI on the folder's store, as `make mlflow` starts it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_ports(1)[0]
+    address = f"http://127.0.0.1:{port}"
     command = ["--backend-store-uri", f"sqlite:///{folder}/results/mlflow.db", "--port", str(port), "--workers", "1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "ui", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
     try:
-        wait_for("MLflow's UI", lambda: answers(f"{address}/health"))
+        wait_for("MLflow's UI", lambda: answers(address))
         yield address
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
-
-
-def answers(address: str) -> bool:
-    try:
-        urllib.request.urlopen(address, timeout=5).close()
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture

@@ -31,12 +31,6 @@ from tvts.files import atomic, read_json, sha256_json, write_json
 
 Source = Literal["youtube", "http", "local"]
 Row = dict[str, Any]
-KINDS: dict[Source, tuple[Literal["download", "cut"], ...]] = {
-    "youtube": ("download", "cut"),
-    "http": ("download", "cut"),
-    "local": ("cut",),
-}
-"""Workers that a video of each source goes through."""
 BACKOFF_SECONDS = 2.0
 """Pause before the second attempt; doubled before each further one."""
 LOG_SECONDS = 10.0
@@ -143,8 +137,9 @@ class _Lanes:
             self._turnstile.wait(self._stopping)
         if self._stopping.is_set():
             raise self._refusal or CancelledError
-        for kind in KINDS[self.source]:
-            self._worker(kind).start()  # not on the video's time
+        if self.source != "local":
+            self._worker("download").start()
+        self._worker("cut").start()  # neither on the video's time
         began = time.monotonic()
         deadline = began + self.settings.timeout_seconds
         for attempt in range(1, self.settings.attempts + 1):

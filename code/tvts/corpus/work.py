@@ -59,10 +59,7 @@ def keep(folder: Path, files: dict[Path, Path]) -> None:
     """
     with contextlib.suppress(OSError):
         for file, kept in files.items():
-            link = folder / f"new.{kept.name}"
-            link.unlink(missing_ok=True)
-            os.link(file, link)
-            os.replace(link, kept)
+            _link(file, kept)
     for path in folder.iterdir():
         if path.name != MARK and path not in files.values():
             path.unlink()
@@ -125,9 +122,8 @@ class Work:
     def restore(self, tar: Path, index: Path) -> None:
         """Give the shard as it was completed before its names again; it is as new as if it had been made now."""
         for kept, output in ((self._tar, tar), (self._index, index)):
-            with atomic(output) as temporary:
-                os.link(kept, temporary)
-                os.utime(temporary)
+            os.utime(kept)
+            _link(kept, output)
 
     def keep(self, tar: Path, index: Path) -> None:
         """The shard is complete."""
@@ -154,6 +150,12 @@ class Work:
         except (FileNotFoundError, EOFError):
             return False
         return bool(found == row["sha256"])
+
+
+def _link(file: Path, name: Path) -> None:
+    """Give `file` the second name `name`, whatever had it before."""
+    with atomic(name) as temporary:
+        os.link(file, temporary)
 
 
 def _recorded(path: Path) -> list[Row]:

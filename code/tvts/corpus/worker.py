@@ -47,7 +47,30 @@ class Worker:
 
     def start(self) -> subprocess.Popen[bytes]:
         """The worker's process, ready for requests. Raises UserError if none can start here."""
-        return self._process or self._start()
+        if self._process is not None:
+            return self._process
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, self.kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        try:
+            _read_line(self._process.stdout.fileno(), time.monotonic() + START_SECONDS)
+        except (EOFError, TimeoutError):
+            self.kill()
+            code, last = self._end(self._process)
+            raise UserError(
+                f"{self.kind} worker cannot run here: it ended with code {code} before it began: {last}"
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+        return self._process
 
     def call(self, request: dict[str, Any], seconds: float) -> Any:
         """The worker's answer.
@@ -89,30 +112,6 @@ class Worker:
             self._process.communicate()
             self._process = None
             self._errors.close()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, self.kind],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            start_new_session=True,
-        )
-        assert self._process.stdout is not None
-        try:
-            _read_line(self._process.stdout.fileno(), time.monotonic() + START_SECONDS)
-        except (EOFError, TimeoutError):
-            self.kill()
-            code, last = self._end(self._process)
-            raise UserError(
-                f"{self.kind} worker cannot run here: it ended with code {code} before it began: {last}"
-            ) from None
-        except BaseException:
-            self.close()
-            raise
-        return self._process
 
     def _end(self, process: subprocess.Popen[bytes]) -> tuple[int, str]:
         """Exit code and last words of a worker that is gone."""
